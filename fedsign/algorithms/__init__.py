@@ -1,0 +1,1 @@
+"""One file per method, or per family whose members differ by a line."""

@@ -1,0 +1,123 @@
+"""What a method is: a frozen dataclass of hyper-parameters with three small pure methods.
+
+State goes in and comes out; nothing is kept on the object. Tensors are [d] on the server and [n, d] on the clients,
+n being the clients at hand and d the coded part of the flat vector. The dense tail is none of a method's business:
+it is trained, sent in full precision and averaged for every method alike.
+
+An algorithm file imports no torch: its formulas are arithmetic on tensors it is given, so that its hyper-parameters
+are validated before torch is loaded.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+from fedsign import codecs
+from fedsign.options import Codes, options
+
+if TYPE_CHECKING:
+    from torch import Tensor as Tensor
+
+    from fedsign.config import Config
+    from fedsign.local.streams import Streams as Streams
+    from fedsign.local.training import LocalTraining as LocalTraining
+    from fedsign.models.parameters import Layout as Layout
+
+    State = dict[str, Tensor]
+    Downlink = dict[str, Tensor]  # message part to its bytes, uint8 [length]: the same for every client
+    Uplink = dict[str, list[Tensor]]  # message part to one row of bytes per client, in the order of the cohort
+
+
+@dataclass(frozen=True)
+class Round:
+    """What the server knows of a round.
+
+    Attributes:
+        t: the round, from 1.
+        clients: ids of the cohort, n of them.
+        samples: training samples of each, int64 [n].
+        lr: the local learning rate η of this round.
+        d: length of the coded part.
+        streams: the server's random draws, [1, d].
+        log: ``log(name, value)`` writes a column of metrics.csv.
+    """
+
+    t: int
+    clients: list[int]
+    samples: Tensor
+    lr: float
+    d: int
+    streams: Streams
+    log: Callable[[str, float], None]
+
+
+@options
+class Algorithm(ABC):
+    """A federated method.
+
+    Attributes:
+        title: the method's name in tables and figures.
+        name: the choice of the config group.
+        codes: which parameters the method compresses; the others form the dense tail.
+        client_state: names of the [d] vectors that every client keeps between its rounds, zero at the start.
+    """
+
+    title: ClassVar[str]
+    client_state: ClassVar[tuple[str, ...]] = ()
+
+    name: str
+    codes: Codes
+
+    def check(self, config: Config) -> None:
+        """Refuse a config that the method cannot run. Raises ConfigError."""
+
+    def init(self, x: Tensor) -> State:
+        """The server's state before the first round, given the initial model x [d]."""
+        return {"x": x}
+
+    def broadcast(self, server: State) -> Downlink:
+        """What every client of the cohort receives: by default the model, in float32."""
+        return send(x=server["x"])
+
+    @abstractmethod
+    def client(self, downlink: Downlink, state: State, local: LocalTraining, streams: Streams) -> tuple[Uplink, State]:
+        """The clients' side of a round.
+
+        Args:
+            downlink: the broadcast bytes.
+            state: of the n clients at hand, name to [n, d].
+            local: local training of these clients.
+            streams: their random draws, [n, d].
+
+        Returns:
+            What they send, and their new state.
+        """
+
+    @abstractmethod
+    def server(self, server: State, uplink: Uplink, round: Round) -> State:
+        """The server's side of a round: decode what the cohort sent and update."""
+
+    def weights(self, round: Round) -> Tensor | None:
+        """Weights [n] of the clients in an average, summing to one; None is uniform. The tail follows them too."""
+        return None
+
+    def models(self, server: State) -> dict[str, Tensor]:
+        """The models [d] to evaluate, by the prefix of their columns; ``test`` is the one that is saved."""
+        return {"test": server["x"]}
+
+    @abstractmethod
+    def uplink_bits_formula(self, layout: Layout) -> float:
+        """Bits that a client sends per round for the coded part, by the paper's own accounting."""
+
+
+def send(**vectors: Tensor) -> Downlink:
+    """A broadcast of full-precision vectors [d]."""
+    return {name: codecs.Float32().encode(vector[None])[0] for name, vector in vectors.items()}
+
+
+def receive(data: Tensor) -> Tensor:
+    """The full-precision vector [d] that was broadcast."""
+    return codecs.Float32().decode([data], len(data) // 4)[0]

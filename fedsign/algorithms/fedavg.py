@@ -1,0 +1,45 @@
+"""FedAvg (McMahan et al., AISTATS 2017), in its delta form with a server learning rate.
+
+Uplink 32 d bits, downlink 32 d.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+from fedsign import codecs
+from fedsign.algorithms.base import Algorithm, receive
+from fedsign.options import Positive, options
+
+if TYPE_CHECKING:
+    from fedsign.algorithms.base import Downlink, Layout, LocalTraining, Round, State, Streams, Tensor, Uplink
+
+
+@options
+class FedAvg(Algorithm):
+    """x ← x − η_g Σ_i p_i Δ_i with Δ_i = x − y_i^K."""
+
+    title: ClassVar[str] = "FedAvg"
+
+    server_lr: Positive  # η_g
+    weighting: Literal["uniform", "samples"]  # p_i = 1/n, or n_i / Σ n_j
+    aggregator: Literal["mean"]
+
+    def client(self, downlink: Downlink, state: State, local: LocalTraining, streams: Streams) -> tuple[Uplink, State]:
+        """Train locally and send the model difference."""
+        x = receive(downlink["x"])
+        Delta = x - local.train(x).y
+        return {"Delta": codecs.Float32().encode(Delta)}, {}
+
+    def server(self, server: State, uplink: Uplink, round: Round) -> State:
+        """Average the differences and step."""
+        Delta = codecs.Float32().mean(uplink["Delta"], round.d, self.weights(round))
+        return {"x": server["x"] - self.server_lr * Delta}
+
+    def weights(self, round: Round) -> Tensor | None:
+        """p_i."""
+        return round.samples / round.samples.sum() if self.weighting == "samples" else None
+
+    def uplink_bits_formula(self, layout: Layout) -> float:
+        """32 d."""
+        return 32 * layout.coded

@@ -1,0 +1,43 @@
+"""Distributed SGD with momentum on the server: the uncompressed baseline of the one-gradient methods ("SGDwM").
+
+Uplink 32 d bits, downlink 32 d.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar
+
+from fedsign import codecs
+from fedsign.algorithms.base import Algorithm, receive
+from fedsign.options import Momentum, Positive, options
+
+if TYPE_CHECKING:
+    from fedsign.algorithms.base import Downlink, Layout, LocalTraining, Round, State, Streams, Tensor, Uplink
+
+
+@options
+class SGDM(Algorithm):
+    """m ← μ m + 1/n Σ g_i (heavy ball), x ← x − γ m."""
+
+    title: ClassVar[str] = "SGDwM"
+
+    server_lr: Positive  # γ
+    momentum: Momentum  # μ
+
+    def init(self, x: Tensor) -> State:
+        """x_0 and m = 0."""
+        return {"x": x, "m": 0 * x}
+
+    def client(self, downlink: Downlink, state: State, local: LocalTraining, streams: Streams) -> tuple[Uplink, State]:
+        """One stochastic gradient, in full."""
+        g = local.gradient(receive(downlink["x"]))
+        return {"g": codecs.Float32().encode(g)}, {}
+
+    def server(self, server: State, uplink: Uplink, round: Round) -> State:
+        """Momentum and step."""
+        m = self.momentum * server["m"] + codecs.Float32().mean(uplink["g"], round.d)
+        return {"x": server["x"] - self.server_lr * m, "m": m}
+
+    def uplink_bits_formula(self, layout: Layout) -> float:
+        """32 d."""
+        return 32 * layout.coded

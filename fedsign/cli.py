@@ -1,0 +1,125 @@
+"""The command ``fedsign``: compose, validate, run. No science in it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from fedsign import job, sweep, usage
+from fedsign.config import NOT_THE_EXPERIMENT, fingerprint
+from fedsign.errors import ConfigError, DataError, FedsignError
+from fedsign.interrupt import Interrupted
+
+LONGEST_NAME = 100  # characters of the overrides in a run directory's name
+
+
+def conf_folder() -> Path:
+    """The config groups: inside the package where it is installed, beside it in a checkout."""
+    package = Path(__file__).resolve().parent
+    return package / "conf" if (package / "conf").is_dir() else package.parent / "conf"
+
+
+def main() -> None:
+    """Entry point. Exit status: 0, 1 for a failed run, 2 for a wrong config, 130 or 143 after a signal."""
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra raises instead of printing; the printing is done here
+    os.environ["FEDSIGN_SWEEP"] = time.strftime("%Y-%m-%d_%H-%M-%S")
+    OmegaConf.register_new_resolver("fedsign.run_name", run_name, replace=True)
+    OmegaConf.register_new_resolver("fedsign.absolute", lambda path: str(Path(path).absolute()), replace=True)
+    arguments = sys.argv[1:] = _run_again(sys.argv[1:])
+    with _reported(arguments):
+        hydra.main(version_base="1.3", config_path=str(conf_folder()), config_name="config")(_task)()
+
+
+@contextlib.contextmanager
+def _reported(arguments: Sequence[str]) -> Iterator[None]:
+    """Turn what a user can get wrong into one line and an exit status; FEDSIGN_DEBUG=1 shows the traceback."""
+    debug = os.environ.get("FEDSIGN_DEBUG", "") not in ("", "0")
+    try:
+        yield
+    except (HydraException, OmegaConfBaseException) as error:
+        if debug:
+            raise
+        _fail(usage.one_line(error, arguments, conf_folder()), 2)
+    except FedsignError as error:
+        if debug:
+            raise
+        _fail(str(error), 2 if isinstance(error, (ConfigError, DataError)) else 1)
+    except Interrupted as interrupted:
+        sys.exit(128 + interrupted.number)
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except OSError as error:  # Hydra could not create the run directory
+        if debug:
+            raise
+        _fail(f"output: {error.filename}: {error.strerror}", 2)
+
+
+def _task(cfg: DictConfig) -> float | None:
+    with _reported(sys.argv[1:]):  # here too, before Hydra adds lines of its own
+        resolved: Any = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
+        if HydraConfig.get().mode == RunMode.MULTIRUN:
+            return sweep.run_job(resolved)
+        try:
+            summary = job.run(resolved)
+        except ConfigError:
+            _remove_if_empty(Path(str(resolved.get("output"))))
+            raise
+        if summary["status"] != "dry run":
+            from fedsign.report.summary import report
+
+            print(report([Path(resolved["output"])], Path(resolved["output"])))
+        return summary.get("best_accuracy")
+
+
+def run_name(*, _root_: DictConfig) -> str:
+    """Folder of a run under ``outputs/``: experiment, overrides, and a hash of the resolved config.
+
+    The resolver ``${fedsign.run_name:}``. A sweep started again finds its runs under the same names, whatever numbers
+    the launcher gives its jobs.
+    """
+    kept = [str(key) for key in _root_ if key != "hydra" and key not in NOT_THE_EXPERIMENT]
+    resolved: Any = OmegaConf.to_container(OmegaConf.masked_copy(_root_, kept), resolve=True)
+    given = list(HydraConfig.get().overrides.task) if HydraConfig.initialized() else []
+    told = [o for o in given if re.split(r"[.=]", o.lstrip("+~"))[0] not in (*NOT_THE_EXPERIMENT, "experiment")]
+    text = re.sub(r"[^\w.,=+-]+", "-", ",".join(told))[:LONGEST_NAME].strip("-,") or str(resolved["algorithm"]["name"])
+    kind = "-dry" if _root_.get("dry_run") is True else ""
+    return f"{resolved.get('experiment') or 'runs'}/{text}-{fingerprint(resolved)[:8]}{kind}"
+
+
+def _run_again(arguments: list[str]) -> list[str]:
+    """Let ``--config-dir RUN --config-name config`` mean the config of that run, which has the name of our own."""
+    for i, argument in enumerate(arguments):
+        name, _, value = argument.partition("=")
+        if name not in ("--config-dir", "-cd"):
+            continue
+        folder = Path(value or (arguments[i + 1] if i + 1 < len(arguments) else ""))
+        if (folder / "config.yaml").is_file() and (folder / "config.yaml").read_text().startswith("seed:"):
+            rest = arguments[i + 1 :] if value else arguments[i + 2 :]
+            return [*arguments[:i], "--config-path", str(folder.absolute()), *rest]
+    return arguments
+
+
+def _remove_if_empty(folder: Path) -> None:
+    """Undo what Hydra created for a run that never began."""
+    if folder.is_dir() and not any(folder.iterdir()):
+        folder.rmdir()
+
+
+def _fail(message: str, status: int) -> None:
+    print(f"fedsign: error: {message}", file=sys.stderr)
+    sys.exit(status)

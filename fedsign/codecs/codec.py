@@ -1,0 +1,58 @@
+"""What every codec does: rows of values to rows of bytes, and back."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+
+import torch
+from torch import Tensor
+
+from fedsign.errors import PayloadError
+
+
+class Codec(ABC):
+    """Values [n, d] to n rows of bytes, one per client, and back. Lengths are exact: 8 bits a byte of the rows."""
+
+    @abstractmethod
+    def length(self, d: int) -> int:
+        """Bytes that a row of d values takes."""
+
+    @abstractmethod
+    def decode(self, rows: list[Tensor], d: int) -> Tensor:
+        """The values [n, d] that the rows carry, float32.
+
+        Raises:
+            PayloadError: a row has the wrong length or bytes that no client could have sent.
+        """
+
+    def mean(self, rows: list[Tensor], d: int, weights: Tensor | None = None) -> Tensor:
+        """Mean of the decoded rows, [d]; weighted if weights [n] that sum to one are given.
+
+        Rows are decoded and added one by one, in order, whatever the back end: the sum has one rounding.
+        """
+        total = torch.zeros(d, dtype=torch.float32, device=rows[0].device)
+        for i, row in enumerate(rows):
+            try:
+                value = self.decode([row], d)[0]
+            except PayloadError as error:
+                raise PayloadError(str(error), i) from None
+            total += value if weights is None else value * weights[i]
+        return total / len(rows) if weights is None else total
+
+    def stacked(self, rows: list[Tensor], d: int) -> Tensor:
+        """The rows as one uint8 matrix [n, length], each of the right length. Raises PayloadError."""
+        expected = self.length(d)
+        for i, row in enumerate(rows):
+            if row.dtype != torch.uint8 or row.shape != (expected,):
+                got = f"{tuple(row.shape)} {str(row.dtype).removeprefix('torch.')}"
+                raise PayloadError(f"payload is {got}; expected {expected} bytes for {d} values", i)
+        return torch.stack(rows)
+
+
+def finite(x: Tensor) -> Tensor:
+    """Return x [n, d] unchanged. Raises PayloadError with the row if it has NaN or infinite entries."""
+    if not x.is_meta and not torch.isfinite(x.sum()):  # the sum is cheap, and not finite if an entry is not
+        ok = torch.isfinite(x).all(dim=1)
+        if not ok.all():
+            raise PayloadError("values to send are NaN or infinite", int((~ok).nonzero()[0, 0]))
+    return x

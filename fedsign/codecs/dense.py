@@ -1,0 +1,23 @@
+"""Full precision: 32 bits a value."""
+
+from __future__ import annotations
+
+from torch import Tensor, float32, uint8
+
+from fedsign.codecs.codec import Codec, finite
+
+
+class Float32(Codec):
+    """IEEE single precision, four bytes a value, as they lie in memory (little endian)."""
+
+    def length(self, d: int) -> int:
+        """4 d bytes."""
+        return 4 * d
+
+    def encode(self, x: Tensor) -> list[Tensor]:
+        """Rows of bytes of float32 values [n, d]. Raises PayloadError if one is not finite."""
+        return list(finite(x.to(float32)).contiguous().view(uint8))
+
+    def decode(self, rows: list[Tensor], d: int) -> Tensor:
+        """Values [n, d]. Raises PayloadError on a wrong length or a value that is not finite."""
+        return finite(self.stacked(rows, d).view(len(rows), d, 4).view(float32).squeeze(2))

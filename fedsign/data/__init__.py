@@ -1,0 +1,1 @@
+"""Datasets: files to tensors on the device, batches and augmentation."""

@@ -1,0 +1,130 @@
+"""``dry_run=true``: build everything, train nothing; works without the data being there."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from fedsign.codecs import Float32
+from fedsign.config import Config
+from fedsign.data import tasks
+from fedsign.data.consensus import Consensus
+from fedsign.data.dataset import ImageDataset
+from fedsign.execution.setup import flat_model, split
+from fedsign.local.optimizers import Optimizer
+from fedsign.local.streams import Streams
+from fedsign.local.training import LocalTraining, Trained, WeightMap
+
+
+class Untrained(LocalTraining):
+    """Local training that moves every weight by a random step instead: what is sent has its real form and length."""
+
+    def __init__(self, streams: Streams, lr: float):
+        self.streams, self.lr = streams, lr
+        self.clients = streams.clients
+        self.samples = self.steps = torch.ones(len(self.clients), dtype=torch.int64)
+
+    def train(
+        self,
+        x: Tensor,
+        *,
+        correction: Tensor | None = None,
+        weights: WeightMap | None = None,
+        optimizer: Optimizer | None = None,
+    ) -> Trained:
+        """x plus standard normal noise."""
+        y = x + self.streams.normal("dry_run", x.shape[-1])
+        names = optimizer.names if optimizer else ()
+        return Trained(y, {name: torch.zeros_like(y) for name in names})
+
+    def gradient(self, x: Tensor) -> Tensor:
+        """Standard normal noise."""
+        return self.streams.normal("dry_run", x.shape[-1])
+
+    def log(self, name: str, values: Tensor) -> None:
+        """Nothing is measured."""
+
+
+def dry_run(config: Config) -> dict[str, Any]:
+    """Parameter counts, tensors, client sizes and the bits of one round, as written to ``summary.json``."""
+    shape, classes = _dimensions(config)
+    device = torch.device("cpu")
+    model = flat_model(config, shape, classes, device)
+    layout, algorithm = model.layout, config.algorithm
+    local = Untrained(Streams(config.seed, 1, [0], device), config.local.lr)
+    downlink = algorithm.broadcast(algorithm.init(model.vector[: layout.coded].clone()))
+    state = {name: torch.zeros(1, layout.coded) for name in algorithm.client_state}
+    uplink, _ = algorithm.client(downlink, state, local, local.streams)
+    tail_bits = 8 * Float32().length(layout.tail)
+    up = {name: 8 * rows[0].numel() for name, rows in uplink.items()} | ({"tail": tail_bits} if layout.tail else {})
+    down = {name: 8 * data.numel() for name, data in downlink.items()} | ({"tail": tail_bits} if layout.tail else {})
+    return {
+        "status": "dry run",
+        "algorithm": algorithm.name,
+        "parameters": layout.parameters,
+        "coded": layout.coded,
+        "dense": layout.dense,
+        "buffers": layout.buffers,
+        "tensors": [
+            {"name": s.name, "shape": list(s.shape), "part": _part(s.start, layout.coded, layout.parameters)}
+            for s in layout.segments
+        ],
+        "client_sizes": _sizes(config),
+        "bits_per_round": {
+            "uplink": config.cohort * sum(up.values()),
+            "uplink_formula": config.cohort * (algorithm.uplink_bits_formula(layout) + 32 * layout.tail),
+            "downlink": config.cohort * sum(down.values()),
+            "uplink_per_client": up,
+            "downlink_per_client": down,
+            "uplink_bits_per_parameter": sum(up.values()) / layout.parameters,
+        },
+    }
+
+
+def text(summary: dict[str, Any]) -> str:
+    """A dry run's summary for people."""
+    bits = summary["bits_per_round"]
+    tensors = [f"  {t['name']:<24} {'x'.join(map(str, t['shape'])):<16} {t['part']}" for t in summary["tensors"]]
+    sizes = summary["client_sizes"]
+    clients = "client sizes   the data is not here, so it was not split"
+    if sizes is not None:
+        clients = f"client sizes   {len(sizes)} clients, {min(sizes)} to {max(sizes)} samples"
+    up, down = (
+        "  ".join(f"{name} {value:,}" for name, value in bits[f"{way}_per_client"].items())
+        for way in ("uplink", "downlink")
+    )
+    return "\n".join(
+        [
+            f"parameters     {summary['parameters']:,} = {summary['coded']:,} coded + {summary['dense']:,} dense; "
+            f"{summary['buffers']:,} in buffers",
+            *tensors,
+            clients,
+            f"uplink         {bits['uplink']:,} bits a round (formula {bits['uplink_formula']:,.0f}), "
+            f"{bits['uplink_bits_per_parameter']:.4g} bits per parameter and client; per client: {up}",
+            f"downlink       {bits['downlink']:,} bits a round; per client: {down}",
+        ]
+    )
+
+
+def _dimensions(config: Config) -> tuple[tuple[int, ...], int]:
+    if isinstance(config.dataset, Consensus):
+        return (config.dataset.dimension(),), 0
+    assert isinstance(config.dataset, ImageDataset)
+    shape, classes, _ = config.dataset.dimensions()
+    return shape, classes
+
+
+def _sizes(config: Config) -> list[int] | None:
+    if not config.dataset.is_here():
+        return None
+    labels = tasks.load(config.dataset, torch.device("cpu")).labels
+    return [len(np.asarray(part)) for part in split(config, labels)]
+
+
+def _part(start: int, coded: int, parameters: int) -> str:
+    if start < coded:
+        return "coded"
+    return "dense" if start < parameters else "buffer"

@@ -1,0 +1,1 @@
+"""Where the cohort is trained."""

@@ -1,0 +1,1 @@
+"""Who holds what: partitions, cohorts, per-client state."""

@@ -1,0 +1,108 @@
+"""One run, from a validated config to a finished run directory."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+import time
+from typing import TYPE_CHECKING, Any
+
+from fedsign.config import Config
+from fedsign.errors import FedsignError
+from fedsign.interrupt import Interrupted, Interrupts
+from fedsign.tracking.run_directory import RunDirectory
+
+if TYPE_CHECKING:
+    import torch
+
+    from fedsign.models.parameters import Layout
+
+
+def run(resolved: dict[str, Any]) -> dict[str, Any]:
+    """Run a resolved config, or go on with it, or find it finished.
+
+    Torch is imported only after the config has passed.
+
+    Returns:
+        The summary, as in ``summary.json``.
+
+    Raises:
+        FedsignError: one line for the user.
+        Interrupted: by a signal; a checkpoint is written.
+    """
+    config = Config(resolved)
+    directory = RunDirectory(config)
+    if directory.status == "finished":
+        print(f"{directory.path}: finished already; resume=never starts over")
+        return directory.summary()
+    directory.write_config()
+    if config.dry_run:
+        return _dry_run(config, directory)
+    return _simulate(config, directory)
+
+
+def _dry_run(config: Config, directory: RunDirectory) -> dict[str, Any]:
+    from fedsign import dry_run
+
+    summary = dry_run.dry_run(config)
+    directory.write_summary(summary)
+    print(dry_run.text(summary))
+    return summary
+
+
+def _simulate(config: Config, directory: RunDirectory) -> dict[str, Any]:
+    from fedsign.execution import setup
+    from fedsign.simulator import Simulator
+    from fedsign.tracking.environment import describe
+    from fedsign.tracking.progress import RoundProgress
+    from fedsign.tracking.tracker import Tracker
+
+    started = time.monotonic()
+    with Interrupts() as interrupts:
+        simulator = Simulator(config, setup.build(config))
+        if directory.status == "unfinished" and config.resume == "auto":
+            print(f"{directory.path}: going on after round {simulator.t}", file=sys.stderr)
+        tracker = Tracker(config, simulator.t)
+        summary: dict[str, Any] = {"status": "failed"}
+        try:
+            with RoundProgress(config.algorithm.title, config.rounds, simulator.t) as progress:
+                status = simulator.run(tracker, progress, interrupts)
+            _save_model(directory, simulator.model(), simulator.layout)
+            summary = {"status": status} | _identity(config, simulator.layout) | tracker.summary()
+            summary |= {"wall_seconds": round(simulator.counters["seconds"], 3)}
+            summary |= {"session_seconds": round(time.monotonic() - started, 3)} | describe(config.hardware.device)
+            directory.write_summary(summary)
+        except Interrupted as interrupted:
+            again = shlex.join(["fedsign", "--config-dir", str(directory.path), "--config-name", "config"])
+            print(f"{interrupted}: stopped after round {simulator.t}; go on with: {again}", file=sys.stderr)
+            raise
+        except OSError as error:
+            raise FedsignError(
+                f"output={directory.path}: {error.strerror}; what was written so far is intact"
+            ) from error
+        finally:
+            tracker.close(summary, failed=summary["status"] == "failed")
+    return summary
+
+
+def _identity(config: Config, layout: Layout) -> dict[str, Any]:
+    return {
+        "experiment": config.experiment,
+        "algorithm": config.algorithm.name,
+        "method": config.algorithm.title,
+        "seed": config.seed,
+        "fingerprint": config.fingerprint,
+        "clients": config.clients,
+        "cohort": config.cohort,
+        "parameters": layout.parameters,
+        "coded": layout.coded,
+        "dense": layout.dense,
+        "buffers": layout.buffers,
+    }
+
+
+def _save_model(directory: RunDirectory, vector: torch.Tensor, layout: Layout) -> None:
+    import numpy as np
+
+    arrays: dict[str, Any] = {name: tensor.cpu().numpy() for name, tensor in layout.named(vector).items()}
+    np.savez(directory.path / "model.npz", **arrays)

@@ -1,0 +1,1 @@
+"""Local training of a cohort: optimisers, weight maps, corrections."""

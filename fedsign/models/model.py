@@ -1,0 +1,50 @@
+"""A model as the config names it: an options class that builds a torch module when asked."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+from fedsign.errors import ConfigError
+from fedsign.options import options
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from fedsign.data.dataset import Dataset
+
+
+@options
+class ModelSpec:
+    """What every model has.
+
+    Attributes:
+        kind: the kind of dataset it takes.
+    """
+
+    kind: ClassVar[Literal["image", "vector"]] = "image"
+    smallest: ClassVar[int] = 1
+
+    name: str
+
+    def check(self, dataset: Dataset) -> None:
+        """Refuse a dataset that the model does not fit. Raises ConfigError."""
+        if dataset.kind != self.kind:
+            raise ConfigError(
+                f"model={self.name}: takes {self.kind} datasets, and dataset={dataset.name} is of kind {dataset.kind}"
+            )
+        if self.kind == "image":
+            _, height, width = dataset.dimensions()[0]  # type: ignore[attr-defined]
+            if min(height, width) < self.smallest:
+                raise ConfigError(
+                    f"model={self.name}: needs images of at least {self.smallest}x{self.smallest} pixels, and "
+                    f"dataset={dataset.name} has {height}x{width}"
+                )
+
+    def build(self, shape: tuple[int, ...], classes: int) -> nn.Module:
+        """A module of freshly initialised parameters (torch's generator must have been seeded).
+
+        Args:
+            shape: of one sample: (C, H, W), or (d,) for vectors.
+            classes: number of outputs.
+        """
+        raise NotImplementedError(f"{type(self).__name__} must say how it is built")

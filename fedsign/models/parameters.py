@@ -1,0 +1,107 @@
+"""The flat vector: a model's parameters and buffers as views onto one contiguous float32 vector.
+
+    [ coded parameters | dense parameters | buffers ]
+      what the method     the dense tail: crosses the wire in full
+      compresses          precision and is averaged
+
+Which parameter is coded is the method's declaration, `codes`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from fedsign.errors import ConfigError
+from fedsign.options import Codes
+
+
+@dataclass(frozen=True)
+class Segment:
+    """Where a tensor lies in the flat vector."""
+
+    name: str
+    start: int
+    stop: int
+    shape: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Order and place of a model's tensors in its flat vector.
+
+    Attributes:
+        segments: coded parameters first, then dense parameters, then floating-point buffers.
+        coded, dense, buffers: number of values of each of the three.
+        tensors: number of coded tensors (the L of "d + 32 L" in papers that send a scale per tensor).
+    """
+
+    segments: tuple[Segment, ...]
+    coded: int
+    dense: int
+    buffers: int
+    tensors: int
+
+    @property
+    def parameters(self) -> int:
+        """Number of trainable values."""
+        return self.coded + self.dense
+
+    @property
+    def tail(self) -> int:
+        """Length of the dense tail: dense parameters and buffers."""
+        return self.dense + self.buffers
+
+    def named(self, vector: Tensor) -> dict[str, Tensor]:
+        """Views of a flat vector, tensor name to tensor."""
+        return {s.name: vector[s.start : s.stop].view(s.shape) for s in self.segments}
+
+
+def layout(model: nn.Module, codes: Codes) -> Layout:
+    """Lay out a model's tensors.
+
+    Args:
+        model: any module; integer buffers (batch counters) are left out.
+        codes: ``all`` codes every parameter; ``weights`` those with at least two axes, so no bias and no affine
+            parameter of a normalisation.
+
+    Raises:
+        ConfigError: nothing would be coded.
+    """
+    parameters = dict(model.named_parameters())
+    coded = {n: p for n, p in parameters.items() if codes == "all" or p.dim() >= 2}
+    if not coded:
+        raise ConfigError(f"algorithm.codes={codes}: leaves no parameter of this model to code; use codes=all")
+    dense = {n: p for n, p in parameters.items() if n not in coded}
+    buffers = {n: b for n, b in model.named_buffers() if b.is_floating_point()}
+    segments, at = [], 0
+    for name, tensor in [*coded.items(), *dense.items(), *buffers.items()]:
+        segments.append(Segment(name, at, at + tensor.numel(), tuple(tensor.shape)))
+        at += tensor.numel()
+    c, d, b = (sum(t.numel() for t in part.values()) for part in (coded, dense, buffers))
+    return Layout(tuple(segments), coded=c, dense=d, buffers=b, tensors=len(coded))
+
+
+class FlatModel:
+    """A model whose tensors are views onto `vector` and whose gradients are views onto `gradient`.
+
+    Attributes:
+        module: the model.
+        vector: float32 [coded + dense + buffers]; writing to it changes the model.
+        gradient: float32 [coded + dense]; ``backward`` adds to it.
+    """
+
+    def __init__(self, module: nn.Module, layout: Layout, device: torch.device):
+        self.module = module.to(device)
+        self.layout = layout
+        self.vector = torch.zeros(layout.parameters + layout.buffers, device=device)
+        self.gradient = torch.zeros(layout.parameters, device=device)
+        tensors = dict(module.named_parameters()) | dict(module.named_buffers())
+        for s in layout.segments:
+            view = self.vector[s.start : s.stop].view(s.shape)
+            view.copy_(tensors[s.name].detach())
+            tensors[s.name].data = view
+            if s.stop <= layout.parameters:
+                tensors[s.name].grad = self.gradient[s.start : s.stop].view(s.shape)

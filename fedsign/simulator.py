@@ -1,0 +1,189 @@
+"""The round loop: the only file that knows what a round is."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fedsign.algorithms.base import Round
+from fedsign.codecs import Float32
+from fedsign.config import Config
+from fedsign.errors import FedsignError, PayloadError
+from fedsign.execution.setup import Setup
+from fedsign.federation.sampling import cohort
+from fedsign.federation.state import ClientStates
+from fedsign.interrupt import Interrupted, Interrupts
+from fedsign.local.streams import Streams
+from fedsign.metrics import MagnitudeUniformity
+from fedsign.tracking import checkpoint
+from fedsign.tracking.progress import RoundProgress
+from fedsign.tracking.tracker import Tracker
+
+TAIL = "tail"  # message part of the dense tail, beside the parts that a method names
+SERVER = 2**32  # the server's place among the client ids of the random streams
+
+
+class Simulator:
+    """Runs a config round by round, from the start or from its last checkpoint."""
+
+    def __init__(self, config: Config, setup: Setup):
+        self.config, self.algorithm = config, config.algorithm
+        self.layout, self.executor, self.task = setup.layout, setup.executor, setup.task
+        d = self.layout.coded
+        self.server: dict[str, Tensor] = self.algorithm.init(setup.initial[:d].clone())
+        self.tail = setup.initial[d:].clone()
+        self.counters = {"uplink_bits": 0.0, "uplink_bits_formula": 0.0, "downlink_bits": 0.0, "seconds": 0.0}
+        self.checkpoints = config.output / "checkpoint"
+        resume = config.resume == "auto"
+        snapshot = checkpoint.load(self.checkpoints, self.executor.device) if resume else None
+        self.t = 0
+        self.states = ClientStates(self.checkpoints, self.algorithm.client_state, config.clients, d)
+        if snapshot is not None:
+            self.t, self.server, self.tail = snapshot.t, snapshot.server, snapshot.tail
+            self.counters = snapshot.counters
+            self.states.restore(snapshot.slots)
+
+    def run(self, tracker: Tracker, progress: RoundProgress, interrupts: Interrupts) -> str:
+        """Run the rounds that are left.
+
+        Args:
+            tracker: takes the rows.
+            progress: shown to the user.
+            interrupts: looked at after every round.
+
+        Returns:
+            ``finished`` after the last round, ``stopped`` at a target of ``stop.*``.
+
+        Raises:
+            Interrupted: on SIGINT or SIGTERM, at the end of the round, with a checkpoint written.
+            FedsignError: an update that is not finite, or a payload that cannot be decoded.
+        """
+        saved_at = time.monotonic()
+        while self.t < self.config.rounds:
+            started = time.monotonic()
+            clients = cohort(self.config.seed, self.t + 1, self.config.clients, self.config.cohort)
+            columns = self._round(self.t + 1, clients)
+            self.t += 1
+            self.counters["seconds"] += time.monotonic() - started
+            tracker.cohort(self.t, clients)
+            row = None
+            if self.t % self.config.eval.every == 0 or self.t == self.config.rounds:
+                row = self._row(columns)
+                tracker.metrics(row)
+            progress.update(self.t, row, self.counters["uplink_bits"])
+            stop = self._at_target(row)
+            if self._checkpoint_due(saved_at) or stop or interrupts.received is not None:
+                self._save()
+                saved_at = time.monotonic()
+            if stop:
+                return "stopped"
+            if interrupts.received is not None:
+                raise Interrupted(interrupts.received)
+        self._save()
+        return "finished"
+
+    def model(self) -> Tensor:
+        """The global model with its tail, [coded + dense + buffers]."""
+        return torch.cat([self.algorithm.models(self.server)["test"], self.tail])
+
+    def _round(self, t: int, clients: list[int]) -> dict[str, float]:
+        """One round; returns the method's own columns."""
+        downlink = self.algorithm.broadcast(self.server)
+        tail_sent = Float32().encode(self.tail[None])[0]
+        self.counters["downlink_bits"] += len(clients) * _bits([*downlink.values(), tail_sent])
+        tail = Float32().decode([tail_sent], self.layout.tail)[0]
+
+        uplink: dict[str, list[Tensor]] = {}
+        logs: dict[str, list[Tensor]] = {}
+        mu_index = MagnitudeUniformity() if self.config.eval.mu_index else None
+        for part in self.executor.split(clients):
+            training = self.executor.training(part, t, tail)
+            try:
+                states = self.states.read(part, self.executor.device)
+                sent, states = self.algorithm.client(downlink, states, training, training.streams)
+                sent = sent | {TAIL: Float32().encode(training.tails)}
+            except PayloadError as error:
+                raise _named(error, t, part) from None
+            self.states.write(part, states)
+            for name, rows in sent.items():
+                uplink.setdefault(name, []).extend(rows)
+            for name, values in training.logs.items():
+                logs.setdefault(name, []).append(values)
+            if mu_index is not None and training.updates is not None:
+                mu_index.add(training.updates)
+
+        columns = {name: float(torch.cat(values).mean()) for name, values in logs.items()}
+        if mu_index is not None and mu_index.n:
+            columns["mu_index"] = mu_index.value()
+        self._aggregate(t, clients, uplink, columns)
+        return columns
+
+    def _aggregate(
+        self, t: int, clients: list[int], uplink: dict[str, list[Tensor]], columns: dict[str, float]
+    ) -> None:
+        """The server's side: count the bytes, hand them to the method, average the tail."""
+        self.counters["uplink_bits"] += sum(_bits(rows) for rows in uplink.values())
+        formula = self.algorithm.uplink_bits_formula(self.layout) + 32 * self.layout.tail
+        self.counters["uplink_bits_formula"] += len(clients) * formula
+        round = Round(
+            t=t,
+            clients=clients,
+            samples=torch.tensor([len(self.executor.parts[c]) for c in clients], device=self.executor.device),
+            lr=self.config.local.learning_rate(t),
+            d=self.layout.coded,
+            streams=Streams(self.config.seed, t, [SERVER], self.executor.device),
+            log=columns.__setitem__,
+        )
+        try:
+            tails = uplink.pop(TAIL)
+            self.server = self.algorithm.server(self.server, uplink, round)
+            if self.layout.tail:
+                self.tail = Float32().mean(tails, self.layout.tail, self.algorithm.weights(round))
+        except PayloadError as error:
+            raise _named(error, t, clients) from None
+
+    def _row(self, columns: dict[str, float]) -> dict[str, Any]:
+        """A row of metrics.csv: evaluate every model that the method names."""
+        flat, size = self.executor.model, self.config.eval.batch_size
+        measured: dict[str, float] = {}
+        for prefix, model in self.algorithm.models(self.server).items():
+            flat.vector[: self.layout.coded], flat.vector[self.layout.coded :] = model, self.tail
+            measured |= self.task.evaluate(flat.module, prefix, size)
+            if self.config.eval.train and prefix == "test":
+                measured |= self.task.evaluate_train(flat.module, size)
+        columns = dict(columns)
+        row: dict[str, Any] = {"round": self.t}
+        row |= {k: int(self.counters[k]) for k in ("uplink_bits", "uplink_bits_formula", "downlink_bits")}
+        row |= {k: measured.pop(k, None) for k in ("test_accuracy", "test_loss")}
+        row |= {"train_loss": columns.pop("train_loss", None), "seconds": round(self.counters["seconds"], 3)}
+        return row | measured | columns
+
+    def _at_target(self, row: dict[str, Any] | None) -> bool:
+        stop = self.config.stop
+        if stop.uplink_bits is not None and self.counters["uplink_bits"] >= stop.uplink_bits:
+            return True
+        accuracy = row.get("test_accuracy") if row else None
+        return stop.accuracy is not None and accuracy is not None and accuracy >= stop.accuracy
+
+    def _checkpoint_due(self, saved_at: float) -> bool:
+        every, minutes = self.config.checkpoint.every, self.config.checkpoint.minutes
+        if every is not None and self.t % every == 0:
+            return True
+        return minutes is not None and time.monotonic() - saved_at >= 60 * minutes
+
+    def _save(self) -> None:
+        snapshot = checkpoint.Snapshot(self.t, self.server, self.tail, self.states.commit(), self.counters)
+        checkpoint.save(self.checkpoints, snapshot)
+
+
+def _bits(rows: Iterable[Tensor]) -> int:
+    return 8 * sum(row.numel() for row in rows)
+
+
+def _named(error: PayloadError, t: int, clients: list[int]) -> FedsignError:
+    who = f"client {clients[error.row]}" if error.row is not None else "a client"
+    return FedsignError(f"round {t}, {who}: {error}")

@@ -1,0 +1,70 @@
+"""What a sweep leaves behind: a record per job, and at its end a table, a plot and the names of failed jobs."""
+
+from __future__ import annotations
+
+import json
+import sys
+import traceback
+from pathlib import Path
+from typing import Any
+
+from hydra.core.hydra_config import HydraConfig
+from hydra.experimental.callback import Callback
+from omegaconf import DictConfig
+
+from fedsign import job
+from fedsign.errors import ConfigError, DataError, FedsignError
+from fedsign.tracking.run_directory import write_text
+
+FAILURE = "error.txt"  # in the directory of a failed job
+
+
+def run_job(resolved: dict[str, Any]) -> float | None:
+    """Run one job of a sweep; a failure is recorded and does not stop the others.
+
+    Returns:
+        Best accuracy, or None (what Hydra's sweepers optimise).
+    """
+    hydra = HydraConfig.get()
+    record: dict[str, Any] = {"output": str(Path(resolved["output"]).absolute())}
+    record["overrides"] = list(hydra.overrides.task)
+    try:
+        summary = job.run(resolved)
+        record["status"] = summary.get("status")
+    except FedsignError as error:
+        record |= {
+            "status": "failed",
+            "error": str(error),
+            "config": isinstance(error, (ConfigError, DataError)),
+        }
+        print(f"fedsign: error: {error}", file=sys.stderr)
+        summary = {}
+    except Exception as error:
+        record |= {"status": "failed", "error": f"{type(error).__name__}: {error}", "config": False}
+        Path(record["output"]).mkdir(parents=True, exist_ok=True)
+        write_text(Path(record["output"]) / FAILURE, traceback.format_exc())
+        print(f"fedsign: error: {record['error']}; the traceback is in {FAILURE}", file=sys.stderr)
+        summary = {}
+    folder = Path(hydra.sweep.dir) / "jobs"
+    folder.mkdir(parents=True, exist_ok=True)
+    write_text(folder / f"{int(hydra.job.num):04d}.json", json.dumps(record, indent=2) + "\n")
+    return summary.get("best_accuracy")
+
+
+class SweepReport(Callback):
+    """Closes a sweep: the table and the plot of its runs, and the jobs that failed."""
+
+    def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
+        """Report; the exit status is 1 if a job failed, 2 if all that failed did so for their config."""
+        folder = Path(config.hydra.sweep.dir)
+        records = [json.loads(path.read_text()) for path in sorted((folder / "jobs").glob("*.json"))]
+        done = [Path(record["output"]) for record in records if record["status"] in ("finished", "stopped")]
+        if done:
+            from fedsign.report.summary import report
+
+            print(report(done, folder))
+        failed = [record for record in records if record["status"] == "failed"]
+        for record in failed:
+            print(f"failed: {' '.join(record['overrides'])}: {record['error']}", file=sys.stderr)
+        if failed:
+            raise SystemExit(2 if all(record["config"] for record in failed) else 1)

@@ -1,0 +1,1 @@
+"""Metrics out: CSV, W&B, progress, checkpoints."""

@@ -1,0 +1,105 @@
+"""The run directory: what exactly ran, and whether it is new, half done or finished."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+
+from fedsign.config import Config, differing_keys, fingerprint
+from fedsign.errors import ConfigError
+
+Status = Literal["new", "unfinished", "finished"]
+
+# Written under `hydra:` of a run's config.yaml, so that the file alone runs again with the same behaviour.
+HYDRA = {
+    "run": {"dir": "${output}"},
+    "output_subdir": None,
+    "job": {"chdir": False},
+    "hydra_logging": {"root": None},
+    "job_logging": {"root": None},
+}
+
+
+class RunDirectory:
+    """A folder that belongs to one resolved config."""
+
+    def __init__(self, config: Config):
+        """Claim the folder for a config; nothing is written yet.
+
+        Raises:
+            ConfigError: it cannot be written, or holds a run of a different config.
+        """
+        self.path = config.output
+        self._resolved = config.resolved
+        self._check_writable()
+        theirs = self._stored_config()
+        if theirs is not None and fingerprint(theirs) != config.fingerprint:
+            keys = differing_keys(config.resolved, theirs)
+            raise ConfigError(
+                f"output={self.path}: holds a run of a different config ({', '.join(keys[:4])}"
+                f"{', ...' if len(keys) > 4 else ''}); choose another output"
+            )
+        self.status: Status = self._status()
+        if config.dry_run and self.status == "finished":
+            raise ConfigError(f"output={self.path}: holds a finished run, whose summary a dry run would replace")
+        if config.resume == "never" and not config.dry_run:
+            self.status = "new"
+
+    def _check_writable(self) -> None:
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise ConfigError(f"output={self.path}: cannot be created ({error.strerror})") from None
+        if not os.access(self.path, os.W_OK | os.X_OK):
+            raise ConfigError(f"output={self.path}: is not writable")
+
+    def _stored_config(self) -> dict[str, Any] | None:
+        file = self.path / "config.yaml"
+        if not file.exists():
+            return None
+        try:
+            stored = yaml.safe_load(file.read_text())
+        except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
+            raise ConfigError(f"output={self.path}: its config.yaml cannot be read ({error})") from None
+        if not isinstance(stored, dict):
+            raise ConfigError(f"output={self.path}: its config.yaml is not a config; choose another output")
+        stored.pop("hydra", None)
+        return stored
+
+    def _status(self) -> Status:
+        if self.summary().get("status") in ("finished", "stopped"):
+            return "finished"
+        return "unfinished" if (self.path / "metrics.csv").exists() else "new"
+
+    def summary(self) -> dict[str, Any]:
+        """What ``summary.json`` says, or nothing."""
+        return read_summary(self.path)
+
+    def write_config(self) -> None:
+        """Write ``config.yaml``."""
+        text = yaml.safe_dump(self._resolved | {"hydra": HYDRA}, sort_keys=False, allow_unicode=True)
+        write_text(self.path / "config.yaml", text)
+
+    def write_summary(self, summary: dict[str, Any]) -> None:
+        """Write ``summary.json``."""
+        write_text(self.path / "summary.json", json.dumps(summary, indent=2) + "\n")
+
+
+def read_summary(path: Path) -> dict[str, Any]:
+    """The ``summary.json`` of a run directory; empty if there is none that can be read."""
+    try:
+        summary = json.loads((path / "summary.json").read_text())
+    except (OSError, ValueError):
+        return {}
+    return summary if isinstance(summary, dict) else {}
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file so that it is never seen half-written."""
+    temporary = path.with_name(path.name + ".tmp")
+    temporary.write_text(text)
+    temporary.replace(path)
