@@ -22,6 +22,7 @@ from fedsign import job, sweep, usage
 from fedsign.config import NOT_THE_EXPERIMENT, fingerprint
 from fedsign.errors import ConfigError, DataError, FedsignError
 from fedsign.interrupt import Interrupted
+from fedsign.tracking.run_directory import CONFIG_HEADER
 
 LONGEST_NAME = 100  # characters of the overrides in a run directory's name
 
@@ -108,7 +109,7 @@ def _run_again(arguments: list[str]) -> list[str]:
         if name not in ("--config-dir", "-cd"):
             continue
         folder = Path(value or (arguments[i + 1] if i + 1 < len(arguments) else ""))
-        if (folder / "config.yaml").is_file() and (folder / "config.yaml").read_text().startswith("seed:"):
+        if (folder / "config.yaml").is_file() and (folder / "config.yaml").read_text().startswith(CONFIG_HEADER):
             rest = arguments[i + 1 :] if value else arguments[i + 2 :]
             return [*arguments[:i], "--config-path", str(folder.absolute()), *rest]
     return arguments

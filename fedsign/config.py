@@ -241,7 +241,9 @@ def differing_keys(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> list[s
     """The dotted keys in which two resolved configs describe different experiments."""
     left, right = flat(ours), flat(theirs)
     keys = sorted(k for k in left.keys() | right.keys() if left.get(k) != right.get(k))
-    return [k for k in keys if k.split(".")[0] not in NOT_THE_EXPERIMENT]
+    other = {k.split(".")[0] for k in keys if k.endswith(".name")}  # another choice of a group: its name says it all
+    told = (k for k in keys if k.endswith(".name") or k.split(".")[0] not in other)
+    return [k for k in told if k.split(".")[0] not in NOT_THE_EXPERIMENT]
 
 
 def flat(node: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

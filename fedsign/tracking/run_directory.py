@@ -14,6 +14,7 @@ from fedsign.errors import ConfigError
 
 Status = Literal["new", "unfinished", "finished"]
 
+CONFIG_HEADER = "# A run of fedsign. Again: fedsign --config-dir THIS_FOLDER --config-name config [output=ELSEWHERE]\n"
 # Written under `hydra:` of a run's config.yaml, so that the file alone runs again with the same behaviour.
 HYDRA = {
     "run": {"dir": "${output}"},
@@ -81,8 +82,8 @@ class RunDirectory:
 
     def write_config(self) -> None:
         """Write ``config.yaml``."""
-        text = yaml.safe_dump(self._resolved | {"hydra": HYDRA}, sort_keys=False, allow_unicode=True)
-        write_text(self.path / "config.yaml", text)
+        body = yaml.safe_dump(self._resolved | {"hydra": HYDRA}, sort_keys=False, allow_unicode=True)
+        write_text(self.path / "config.yaml", CONFIG_HEADER + body)
 
     def write_summary(self, summary: dict[str, Any]) -> None:
         """Write ``summary.json``."""
