@@ -37,11 +37,16 @@ def main() -> None:
     """Entry point. Exit status: 0, 1 for a failed run, 2 for a wrong config, 130 or 143 after a signal."""
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra raises instead of printing; the printing is done here
     os.environ["FEDSIGN_SWEEP"] = time.strftime("%Y-%m-%d_%H-%M-%S")
-    OmegaConf.register_new_resolver("fedsign.run_name", run_name, replace=True)
-    OmegaConf.register_new_resolver("fedsign.absolute", lambda path: str(Path(path).absolute()), replace=True)
+    register_resolvers()
     arguments = sys.argv[1:] = _run_again(sys.argv[1:])
     with _reported(arguments):
         hydra.main(version_base="1.3", config_path=str(conf_folder()), config_name="config")(_task)()
+
+
+def register_resolvers() -> None:
+    """The ``${fedsign....}`` interpolations of conf/config.yaml."""
+    OmegaConf.register_new_resolver("fedsign.run_name", run_name, replace=True)
+    OmegaConf.register_new_resolver("fedsign.absolute", lambda path: str(Path(path).absolute()), replace=True)
 
 
 @contextlib.contextmanager

@@ -1,0 +1,50 @@
+"""What the tests share: configs composed from `conf/`, and runs made in this process."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
+
+from fedsign import cli, job
+
+
+@pytest.fixture
+def resolved(tmp_path: Path) -> Callable[..., dict[str, Any]]:
+    """``resolved("algorithm=fedsmu", "rounds=3")``: the plain dict that a command line resolves to."""
+
+    def build(*overrides: str) -> dict[str, Any]:
+        cli.register_resolvers()
+        with initialize_config_dir(str(cli.conf_folder()), version_base="1.3"):
+            cfg = compose("config", list(overrides))
+        return OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
+
+    return build
+
+
+@pytest.fixture
+def run(resolved: Callable[..., dict[str, Any]], tmp_path: Path) -> Callable[..., Path]:
+    """``run("algorithm=fedsmu")``: run it in this process; the run directory."""
+    count = iter(range(1000))
+
+    def go(*overrides: str) -> Path:
+        if not any(o.startswith("output=") for o in overrides):
+            overrides = (*overrides, f"output={tmp_path / f'run{next(count)}'}")
+        config = resolved(*overrides)
+        job.run(config)
+        return Path(config["output"])
+
+    return go
+
+
+@pytest.fixture
+def targets(tmp_path: Path) -> Path:
+    """A consensus problem of 12 clients in 7 dimensions: float npy [12, 7]."""
+    path = tmp_path / "targets.npy"
+    np.save(path, np.random.default_rng(3).normal(size=(12, 7)))
+    return path
