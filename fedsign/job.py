@@ -7,6 +7,8 @@ import sys
 import time
 from typing import TYPE_CHECKING, Any
 
+from hydra.core.hydra_config import HydraConfig
+
 from fedsign.config import Config
 from fedsign.errors import FedsignError
 from fedsign.interrupt import Interrupted, Interrupts
@@ -88,6 +90,7 @@ def _simulate(config: Config, directory: RunDirectory) -> dict[str, Any]:
 def _identity(config: Config, layout: Layout) -> dict[str, Any]:
     return {
         "experiment": config.experiment,
+        "overrides": list(HydraConfig.get().overrides.task) if HydraConfig.initialized() else [],
         "algorithm": config.algorithm.name,
         "method": config.algorithm.title,
         "seed": config.seed,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,6 +37,11 @@ class Run:
     def algorithm(self) -> str:
         """Name of the method."""
         return str(self.config["algorithm.name"])
+
+    def first(self, column: str, accuracy: float) -> float:
+        """The value of a column when a test accuracy was first reached; NaN if it never was."""
+        reached = self.metrics[self.metrics["test_accuracy"] >= accuracy]
+        return float(reached[column].iloc[0]) if len(reached) else math.nan
 
 
 def read(path: Path) -> Run | None:

@@ -48,7 +48,7 @@ def _row(runs: Sequence[Run], target: float) -> dict[str, float]:
         row[f"{key}_std"] = values.std(ddof=1) if len(runs) > 1 else math.nan
     row["uplink_bits"] = _mean([run.summary["uplink_bits"] for run in runs])
     row["bits_per_parameter"] = _mean([_bits_per_parameter(run) for run in runs])
-    row["bits_to_target"] = _mean([_bits_to(run, target) for run in runs])
+    row["bits_to_target"] = _mean([run.first("uplink_bits", target) for run in runs])
     return row
 
 
@@ -59,11 +59,6 @@ def _mean(values: Sequence[float]) -> float:
 def _bits_per_parameter(run: Run) -> float:
     sent = run.summary["rounds"] * run.summary["cohort"] * run.summary["parameters"]
     return run.summary["uplink_bits"] / sent
-
-
-def _bits_to(run: Run, target: float) -> float:
-    reached = run.metrics[run.metrics["test_accuracy"] >= target]
-    return float(reached["uplink_bits"].iloc[0]) if len(reached) else math.nan
 
 
 def readable(table: pd.DataFrame, target: float) -> pd.DataFrame:
