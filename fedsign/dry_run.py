@@ -17,13 +17,14 @@ from fedsign.execution.setup import flat_model, split
 from fedsign.local.optimizers import Optimizer
 from fedsign.local.streams import Streams
 from fedsign.local.training import LocalTraining, Trained, WeightMap
+from fedsign.models.parameters import Layout
 
 
 class Untrained(LocalTraining):
     """Local training that moves every weight by a random step instead: what is sent has its real form and length."""
 
-    def __init__(self, streams: Streams, lr: float):
-        self.streams, self.lr = streams, lr
+    def __init__(self, streams: Streams, lr: float, layout: Layout):
+        self.streams, self.lr, self.layout = streams, lr, layout
         self.clients = streams.clients
         self.samples = self.steps = torch.ones(len(self.clients), dtype=torch.int64)
 
@@ -54,8 +55,8 @@ def dry_run(config: Config) -> dict[str, Any]:
     device = torch.device("cpu")
     model = flat_model(config, shape, classes, device)
     layout, algorithm = model.layout, config.algorithm
-    local = Untrained(Streams(config.seed, 1, [0], device), config.local.lr)
-    downlink = algorithm.broadcast(algorithm.init(model.vector[: layout.coded].clone()))
+    local = Untrained(Streams(config.seed, 1, [0], device), config.local.lr, layout)
+    downlink = algorithm.broadcast(algorithm.init(model.vector[: layout.coded].clone(), layout))
     state = {name: torch.zeros(1, layout.coded) for name in algorithm.client_state}
     uplink, _ = algorithm.client(downlink, state, local, local.streams)
     tail_bits = 8 * Float32().length(layout.tail)

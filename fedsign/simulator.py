@@ -34,7 +34,7 @@ class Simulator:
         self.config, self.algorithm = config, config.algorithm
         self.layout, self.executor, self.task = setup.layout, setup.executor, setup.task
         d = self.layout.coded
-        self.server: dict[str, Tensor] = self.algorithm.init(setup.initial[:d].clone())
+        self.server: dict[str, Tensor] = self.algorithm.init(setup.initial[:d].clone(), self.layout)
         self.tail = setup.initial[d:].clone()
         self.counters = {"uplink_bits": 0.0, "uplink_bits_formula": 0.0, "downlink_bits": 0.0, "seconds": 0.0}
         self.checkpoints = config.output / "checkpoint"
@@ -133,8 +133,9 @@ class Simulator:
             t=t,
             clients=clients,
             samples=torch.tensor([len(self.executor.parts[c]) for c in clients], device=self.executor.device),
+            population=self.config.clients,
             lr=self.config.local.learning_rate(t),
-            d=self.layout.coded,
+            layout=self.layout,
             streams=Streams(self.config.seed, t, [SERVER], self.executor.device),
             log=columns.__setitem__,
         )

@@ -39,8 +39,9 @@ class Round:
         t: the round, from 1.
         clients: ids of the cohort, n of them.
         samples: training samples of each, int64 [n].
+        population: number of clients N in all.
         lr: the local learning rate η of this round.
-        d: length of the coded part.
+        layout: of the flat vector (tensors and their places).
         streams: the server's random draws, [1, d].
         log: ``log(name, value)`` writes a column of metrics.csv.
     """
@@ -48,10 +49,16 @@ class Round:
     t: int
     clients: list[int]
     samples: Tensor
+    population: int
     lr: float
-    d: int
+    layout: Layout
     streams: Streams
     log: Callable[[str, float], None]
+
+    @property
+    def d(self) -> int:
+        """Length of the coded part."""
+        return self.layout.coded
 
 
 @options
@@ -74,8 +81,8 @@ class Algorithm(ABC):
     def check(self, config: Config) -> None:
         """Refuse a config that the method cannot run. Raises ConfigError."""
 
-    def init(self, x: Tensor) -> State:
-        """The server's state before the first round, given the initial model x [d]."""
+    def init(self, x: Tensor, layout: Layout) -> State:
+        """The server's state before the first round, given the initial model x [d] and the places of its tensors."""
         return {"x": x}
 
     def broadcast(self, server: State) -> Downlink:

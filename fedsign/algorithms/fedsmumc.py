@@ -27,7 +27,7 @@ class FedSMUMC(Algorithm):
     gamma_2: NonNegative
     sign_zero: SignZero
 
-    def init(self, x: Tensor) -> State:
+    def init(self, x: Tensor, layout: Layout) -> State:
         """x_1 and M_1 = 0."""
         return {"x": x, "M": 0 * x}
 

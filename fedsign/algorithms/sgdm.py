@@ -24,7 +24,7 @@ class SGDM(Algorithm):
     server_lr: Positive  # γ
     momentum: Momentum  # μ
 
-    def init(self, x: Tensor) -> State:
+    def init(self, x: Tensor, layout: Layout) -> State:
         """x_0 and m = 0."""
         return {"x": x, "m": 0 * x}
 

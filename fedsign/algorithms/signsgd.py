@@ -29,7 +29,7 @@ class SignSGD(Algorithm):
     alpha: NonNegative  # α of the look-ahead y_t = x_t + α (x_t − x_{t−1}); the gradient is taken at y_t
     sign_zero: SignZero
 
-    def init(self, x: Tensor) -> State:
+    def init(self, x: Tensor, layout: Layout) -> State:
         """x_0 and x_{−1} = x_0."""
         return {"x": x, "previous": x}
 

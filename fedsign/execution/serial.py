@@ -76,8 +76,10 @@ class SerialTraining(LocalTraining):
     def __post_init__(self) -> None:
         samples = [len(self.executor.parts[c]) for c in self.streams.clients]
         self.clients = self.streams.clients
-        self.samples = torch.tensor(samples)
-        self.steps = torch.tensor([self.executor.local.steps_of(s) for s in samples])
+        device = self.executor.device
+        self.samples = torch.tensor(samples, device=device)
+        self.steps = torch.tensor([self.executor.local.steps_of(s) for s in samples], device=device)
+        self.layout = self.executor.model.layout
         self.tails = self.tail.expand(len(self.clients), -1)
 
     def log(self, name: str, values: Tensor) -> None:
@@ -96,6 +98,7 @@ class SerialTraining(LocalTraining):
         model, local = self.executor.model, self.executor.local
         d, parameters = model.layout.coded, model.layout.parameters
         optimizer = optimizer or optimizers.named(local.optimizer, local.momentum)
+        lr = self.lr if optimizer.lr is None else optimizer.lr
         n = len(self.clients)
         start = x.expand(n, d)
         y = torch.empty(n, d, device=x.device)
@@ -107,10 +110,10 @@ class SerialTraining(LocalTraining):
             v = model.vector[:parameters] if weights is None else model.vector[:parameters].clone()
             state = {name: torch.zeros(parameters, device=x.device) for name in optimizer.names}
             for name, rows in optimizer.start.items():
-                state[name][:d] = rows[i]
+                state[name][:d] = rows.expand(n, d)[i]
             total = torch.zeros((), device=x.device)
             generator = self.streams.generator("step", i)
-            steps = int(self.steps[i])
+            steps = self.executor.local.steps_of(len(self.executor.parts[self.clients[i]]))
             for k, (inputs, targets) in enumerate(self._batches(i, steps), start=1):
                 if weights is not None:
                     model.vector[:d] = weights.forward(v[:d], i, Step(k, steps, generator))
@@ -121,7 +124,7 @@ class SerialTraining(LocalTraining):
                 if correction is not None:
                     g[:d] += correction[i]
                 self._regularise(g, v)
-                optimizer.step(v, g, state, self.lr, k)
+                optimizer.step(v, g, state, lr, k)
             y[i] = v[:d]
             tails[i, : parameters - d], tails[i, parameters - d :] = v[d:], model.vector[parameters:]
             losses[i] = total / steps

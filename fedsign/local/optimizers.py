@@ -14,9 +14,15 @@ State = dict[str, Tensor]
 
 @dataclass(frozen=True)
 class Optimizer(ABC):
-    """A rule v ← step(v, g). Its state starts from `start` where a name is given ([n, d]), else from zero."""
+    """A rule v ← step(v, g).
+
+    Attributes:
+        start: state to begin with, name to [d] or [n, d]; zero where no name is given.
+        lr: learning rate; None is the round's local learning rate.
+    """
 
     start: Mapping[str, Tensor] = field(default_factory=dict, kw_only=True)
+    lr: float | None = field(default=None, kw_only=True)
 
     @property
     @abstractmethod

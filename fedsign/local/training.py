@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from fedsign.local.optimizers import Optimizer
+from fedsign.models.parameters import Layout
 
 
 @dataclass(frozen=True)
@@ -66,12 +67,14 @@ class LocalTraining(ABC):
         samples: number of training samples of each client, int64 [n].
         steps: number of local steps K of each client, int64 [n].
         lr: local learning rate η of this round.
+        layout: of the flat vector, for methods that treat each tensor apart.
     """
 
     clients: list[int]
     samples: Tensor
     steps: Tensor
     lr: float
+    layout: Layout
 
     @abstractmethod
     def train(

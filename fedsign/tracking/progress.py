@@ -21,7 +21,7 @@ class RoundProgress:
         self._console = Console(stderr=True)
         self._live = self._console.is_terminal
         self._bar = Progress(
-            TextColumn("{task.description}"),
+            TextColumn("{task.description:<14}"),
             BarColumn(bar_width=24),
             TextColumn("round {task.completed}/{task.total}"),
             TextColumn("{task.fields[metrics]}"),
