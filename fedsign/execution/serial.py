@@ -62,7 +62,7 @@ class SerialTraining(LocalTraining):
 
     Attributes:
         tails: the trained dense tail of each client, [n, tail]; the broadcast one before training.
-        updates: y_K − y_0 of the last training, [n, d].
+        updates: y_K − y_0 of the last training, or the gradient, [n, d].
         logs: recorded numbers per client, name to [n].
     """
 
@@ -135,11 +135,15 @@ class SerialTraining(LocalTraining):
         return Trained(y, final)
 
     def gradient(self, x: Tensor) -> Tensor:
-        """See `LocalTraining.gradient`; clipping and coupled weight decay apply as in a local step."""
+        """See `LocalTraining.gradient`; clipping and coupled weight decay apply as in a local step.
+
+        The dense tail takes one step of SGD with the local learning rate.
+        """
         model = self.executor.model
         d, parameters = model.layout.coded, model.layout.parameters
         start = x.expand(len(self.clients), d)
         gradients = torch.empty(len(self.clients), d, device=x.device)
+        tails = torch.empty(len(self.clients), model.layout.tail, device=x.device)
         losses = torch.zeros(len(self.clients), device=x.device)
         for i in range(len(self.clients)):
             model.vector[:d], model.vector[d:] = start[i], self.tail
@@ -147,6 +151,9 @@ class SerialTraining(LocalTraining):
             g = self._backward(inputs, targets, losses[i])
             self._regularise(g, model.vector[:parameters])
             gradients[i] = g[:d]
+            tails[i, : parameters - d] = self.tail[: parameters - d] - self.lr * g[d:]
+            tails[i, parameters - d :] = model.vector[parameters:]
+        self.tails, self.updates = tails, gradients
         self.log("train_loss", losses)
         return gradients
 
