@@ -54,7 +54,7 @@ class WandbRun:
         for key in SUMMARISED:
             if summary.get(key) is not None:
                 self._run.summary[key] = summary[key]
-        self._run.finish(exit_code=1 if failed else 0, quiet=True)
+        self._run.finish(exit_code=1 if failed else 0)
 
 
 def _mode(mode: str) -> Any:
@@ -65,4 +65,4 @@ def _mode(mode: str) -> Any:
         return os.environ["WANDB_MODE"]
     import wandb
 
-    return "online" if wandb.api.api_key else "offline"
+    return "online" if wandb.login(prompt=False, verify=False) else "offline"
