@@ -1,8 +1,8 @@
 """Speed of one FedSMU round beside a plain loop and beside the bare arithmetic, in one run: ``make bench``.
 
 Work: CIFAR-10 shapes, 10 clients of 500 samples, 5 epochs, batches of 50: 500 SGD steps of LeNet 64-64-384-192.
-Each way runs in a process of its own, and the repetitions take turns, so that a slow minute hits all of them. The images
-are random: the time does not depend on them.
+Each way runs in a process of its own, and the repetitions take turns, so that a slow minute hits all of them. The
+images are random: the time does not depend on them.
 """
 
 from __future__ import annotations
@@ -150,9 +150,8 @@ def report(seconds: dict[str, list[float]]) -> None:
     print(f"one round, seconds (median of n={len(seconds['plain'])}), {platform.platform()}, {os.cpu_count()} cores")
     print(f"torch {torch.__version__}, {torch.get_num_threads()} threads, float32")
     for way, median in medians.items():
-        print(
-            f"  {way:<8} {median:6.2f}   {medians['plain'] / median:5.2f} x plain   {median / medians['bare']:5.2f} x bare"
-        )
+        faster, slower = medians["plain"] / median, median / medians["bare"]
+        print(f"  {way:<8} {median:6.2f} s   {faster:5.2f} times as fast as plain   {slower:5.2f} of the time of bare")
     path = ROOT / "results" / "bench" / f"{datetime.date.today()}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
     result = {"workload": __doc__.split("Work: ")[1].split("\nEach")[0], "seconds": seconds, "medians": medians}
