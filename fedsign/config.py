@@ -209,6 +209,8 @@ class Config:
         if (local.epochs is None) == (local.steps is None):
             given = f"local.epochs={_null(local.epochs)} local.steps={_null(local.steps)}"
             raise ConfigError(f"{given}: exactly one of the two must be set, the other null")
+        if local.momentum and local.optimizer != "sgd":
+            raise ConfigError(f"local.momentum={local.momentum:g}: must be 0 with local.optimizer={local.optimizer}")
         if self.cohort > self.clients:
             raise ConfigError(f"cohort={self.cohort}: must be at most the number of clients, clients={self.clients}")
         _check_hardware(self.hardware)

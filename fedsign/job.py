@@ -74,6 +74,7 @@ def _simulate(config: Config, directory: RunDirectory) -> dict[str, Any]:
             summary |= {"wall_seconds": round(simulator.counters["seconds"], 3)}
             summary |= {"session_seconds": round(time.monotonic() - started, 3)} | describe(config.hardware.device)
             directory.write_summary(summary)
+            simulator.states.discard()
         except Interrupted as interrupted:
             again = shlex.join(["fedsign", "--config-dir", str(directory.path), "--config-name", "config"])
             print(f"{interrupted}: stopped after round {simulator.t}; go on with: {again}", file=sys.stderr)

@@ -38,8 +38,9 @@ class Simulator:
         self.tail = setup.initial[d:].clone()
         self.counters = {"uplink_bits": 0.0, "uplink_bits_formula": 0.0, "downlink_bits": 0.0, "seconds": 0.0}
         self.checkpoints = config.output / "checkpoint"
-        resume = config.resume == "auto"
-        snapshot = checkpoint.load(self.checkpoints, self.executor.device) if resume else None
+        if config.resume == "never":
+            checkpoint.clear(self.checkpoints)
+        snapshot = checkpoint.load(self.checkpoints, self.executor.device)
         self.t = 0
         self.states = ClientStates(self.checkpoints, self.algorithm.client_state, config.clients, d)
         if snapshot is not None:

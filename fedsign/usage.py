@@ -24,7 +24,7 @@ def one_line(error: Exception, arguments: Sequence[str], conf: Path) -> str:
         conf: the folder of the config groups.
     """
     text = str(error)
-    if match := re.search(r"Could not find '([\w/]+)/([^'/]+)'", text):
+    if match := re.search(r"Could not find '([^'/]+)/([^']+)'", text):
         group, name = match.groups()
         allowed = sorted(
             path.relative_to(conf / group).with_suffix("").as_posix() for path in (conf / group).rglob("*.yaml")
@@ -32,6 +32,8 @@ def one_line(error: Exception, arguments: Sequence[str], conf: Path) -> str:
         return f"{group}={name}: no such choice{closest(name, allowed)}; allowed: {', '.join(allowed)}"
     if match := re.search(r"Could not override '([^']+)'", text):
         key = match.group(1)
+        if (conf / key).is_dir():
+            return f"{key}: a preset is added with a plus, +{key}=..."
         siblings = _keys_beside(key, arguments, conf)
         known = ", ".join(siblings) or "nothing of that name; see fedsign --help"
         return f"{key}: no such key{closest(key, siblings)}; allowed: {known}"

@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from fedsign import codecs
 from fedsign.algorithms.base import Algorithm, receive
+from fedsign.errors import ConfigError
 from fedsign.options import NonNegative, Positive, PositiveOrInf, SignZero, options
 
 if TYPE_CHECKING:
     from fedsign.algorithms.base import Downlink, Layout, LocalTraining, Round, State, Streams, Tensor, Uplink
+    from fedsign.config import Config
 
 
 @options
@@ -27,6 +29,12 @@ class ZSign(Algorithm):
     server_lr: Positive  # η; the step on every coordinate is η γ, γ the local learning rate
     noise_scale: Literal["gradient", "update"]  # units of σ: of (x − y)/γ as in the paper, or of x − y
     sign_zero: SignZero
+
+    def check(self, config: Config) -> None:
+        """The message is a sum of gradients only after plain SGD."""
+        if config.local.optimizer != "sgd" or config.local.momentum:
+            given = f"local.optimizer={config.local.optimizer} local.momentum={config.local.momentum:g}"
+            raise ConfigError(f"{given}: algorithm=zsign takes plain SGD steps; use sgd and 0")
 
     def client(self, downlink: Downlink, state: State, local: LocalTraining, streams: Streams) -> tuple[Uplink, State]:
         """E local steps, then Sign((x_{t−1} − x_{t−1,E}^i)/γ + σ ξ_z)."""

@@ -16,7 +16,7 @@ class Float32(Codec):
 
     def encode(self, x: Tensor) -> list[Tensor]:
         """Rows of bytes of float32 values [n, d]. Raises PayloadError if one is not finite."""
-        return list(finite(x.to(float32)).contiguous().view(uint8))
+        return list(finite(x.to(float32)).reshape(-1).view(uint8).view(len(x), 4 * x.shape[1]))
 
     def decode(self, rows: list[Tensor], d: int) -> Tensor:
         """Values [n, d]. Raises PayloadError on a wrong length or a value that is not finite."""

@@ -13,6 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from fedsign.errors import FedsignError
+
 SLOTS = 3  # the current row and those of the two checkpoints that are kept
 
 
@@ -21,6 +23,7 @@ class ClientStates:
 
     def __init__(self, folder: Path, names: tuple[str, ...], clients: int, d: int):
         """Open or create the files ``<folder>/state_<name>.f32`` (sparse; only rows written take space)."""
+        self.folder = folder
         self.names = names
         self.d = d
         self.current = np.full(clients, -1, dtype=np.int8)  # slot of each client's row; -1: never written
@@ -28,11 +31,13 @@ class ClientStates:
         self._rows: dict[str, np.memmap] = {}
         if names:
             folder.mkdir(parents=True, exist_ok=True)
+        self._new = False
         for name in names:
             path = folder / f"state_{name}.f32"
             mode: Literal["r+", "w+"] = (
                 "r+" if path.exists() and path.stat().st_size == clients * SLOTS * d * 4 else "w+"
             )
+            self._new |= mode == "w+"
             self._rows[name] = np.memmap(path, dtype=np.float32, mode=mode, shape=(clients, SLOTS, d))
 
     def read(self, clients: list[int], device: torch.device) -> dict[str, Tensor]:
@@ -69,6 +74,14 @@ class ClientStates:
         return self.current.copy()
 
     def restore(self, slots: np.ndarray) -> None:
-        """Go back to a checkpoint's slot table."""
+        """Go back to a checkpoint's slot table. Raises FedsignError if the rows it refers to are gone."""
+        if self._new and (slots >= 0).any():
+            raise FedsignError(f"{self.folder}: the clients' state files are missing; resume=never starts over")
         self.current = slots.astype(np.int8).copy()
         self._kept = [self.current.copy()]
+
+    def discard(self) -> None:
+        """Delete the files: a finished run needs its clients' state no more."""
+        self._rows.clear()
+        for name in self.names:
+            (self.folder / f"state_{name}.f32").unlink(missing_ok=True)

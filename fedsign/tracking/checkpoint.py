@@ -69,6 +69,12 @@ def load(folder: Path, device: torch.device) -> Snapshot | None:
     return None
 
 
+def clear(folder: Path) -> None:
+    """Forget all checkpoints."""
+    for path in _files(folder):
+        path.unlink()
+
+
 def _tensors(arrays: dict[str, np.ndarray], prefix: str, device: torch.device) -> dict[str, Tensor]:
     return {k.removeprefix(prefix): torch.from_numpy(v).to(device) for k, v in arrays.items() if k.startswith(prefix)}
 

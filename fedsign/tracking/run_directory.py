@@ -81,7 +81,8 @@ class RunDirectory:
         return read_summary(self.path)
 
     def write_config(self) -> None:
-        """Write ``config.yaml``."""
+        """Write ``config.yaml``; the summary of a run that is started over is removed."""
+        (self.path / "summary.json").unlink(missing_ok=True)
         body = yaml.safe_dump(self._resolved | {"hydra": HYDRA}, sort_keys=False, allow_unicode=True)
         write_text(self.path / "config.yaml", CONFIG_HEADER + body)
 
