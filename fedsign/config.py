@@ -191,6 +191,7 @@ class Config:
         for name in GROUPS:
             setattr(self, name, build(self._node(name), f"{name}."))
         self.clients = self.dataset.fixed_clients() or shared.clients
+        self._clients_known = self.dataset.fixed_clients() is not None or not self.partition.by_owner
         self._check()
 
     def _node(self, name: str) -> dict[str, Any]:
@@ -204,6 +205,15 @@ class Config:
         """Sixteen hex digits that two runs share if and only if they are the same experiment."""
         return fingerprint(self.resolved)
 
+    def set_clients(self, clients: int) -> None:
+        """Take the number of clients from the data. Raises ConfigError if the cohort is larger."""
+        self.clients = clients
+        self._check_cohort()
+
+    def _check_cohort(self) -> None:
+        if self.cohort > self.clients:
+            raise ConfigError(f"cohort={self.cohort}: must be at most the number of clients, clients={self.clients}")
+
     def _check(self) -> None:
         local = self.local
         if (local.epochs is None) == (local.steps is None):
@@ -211,8 +221,8 @@ class Config:
             raise ConfigError(f"{given}: exactly one of the two must be set, the other null")
         if local.momentum and local.optimizer != "sgd":
             raise ConfigError(f"local.momentum={local.momentum:g}: must be 0 with local.optimizer={local.optimizer}")
-        if self.cohort > self.clients:
-            raise ConfigError(f"cohort={self.cohort}: must be at most the number of clients, clients={self.clients}")
+        if self._clients_known:
+            self._check_cohort()
         _check_hardware(self.hardware)
         self.dataset.check()
         self.model.check(self.dataset)

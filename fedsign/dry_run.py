@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -121,8 +120,7 @@ def _dimensions(config: Config) -> tuple[tuple[int, ...], int]:
 def _sizes(config: Config) -> list[int] | None:
     if not config.dataset.is_here():
         return None
-    labels = tasks.load(config.dataset, torch.device("cpu")).labels
-    return [len(np.asarray(part)) for part in split(config, labels)]
+    return [len(part) for part in split(config, tasks.load(config.dataset, torch.device("cpu")))]
 
 
 def _part(start: int, coded: int, parameters: int) -> str:

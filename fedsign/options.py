@@ -31,10 +31,10 @@ Codes = Literal["all", "weights"]
 _STRICT = ConfigDict(extra="forbid", strict=True)
 
 
-@dataclass_transform(frozen_default=True)
+@dataclass_transform(frozen_default=True, kw_only_default=True)
 def options(cls: type[T]) -> type[T]:
     """Make `cls` a frozen dataclass whose values are checked when it is built."""
-    return pydantic_dataclass(frozen=True, config=_STRICT)(cls)  # type: ignore[return-value]
+    return pydantic_dataclass(frozen=True, kw_only=True, config=_STRICT)(cls)  # type: ignore[return-value]
 
 
 def closest(value: object, allowed: Iterable[str]) -> str:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 import numpy as np
 
-from fedsign.data.dataset import Array, Dataset
+from fedsign.data.dataset import Array, Dataset, Kind
 from fedsign.errors import ConfigError, DataError
 from fedsign.options import options
 
@@ -20,7 +20,7 @@ class Consensus(Dataset):
         targets: path of a float npy file [clients, d].
     """
 
-    kind: ClassVar[Literal["image", "vector"]] = "vector"
+    kind: ClassVar[Kind] = "vector"
 
     targets: str | None
 

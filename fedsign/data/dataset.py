@@ -18,6 +18,7 @@ from fedsign.errors import ConfigError, DataError
 from fedsign.options import Fraction, NonNegativeInt, PositiveInt, options
 
 Array = np.ndarray[Any, Any]
+Kind = Literal["image", "text", "vector"]
 
 
 @dataclass(frozen=True)
@@ -27,12 +28,14 @@ class Arrays:
     Attributes:
         x_train, x_test: uint8 images [samples, H, W, C], or float vectors [samples, d].
         y_train, y_test: integer labels [samples].
+        owner_train: who a training sample comes from (writer, role), integers [samples], where that is known.
     """
 
     x_train: Array
     y_train: Array
     x_test: Array
     y_test: Array
+    owner_train: Array | None = None
 
 
 @options
@@ -47,7 +50,7 @@ class Dataset:
         train, test: number of samples of each split.
     """
 
-    kind: ClassVar[Literal["image", "vector"]] = "image"
+    kind: ClassVar[Kind] = "image"
 
     name: str
     root: str | None

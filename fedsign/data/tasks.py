@@ -22,11 +22,13 @@ class Task(ABC):
         shape: of one sample as a model sees it.
         classes: number of outputs of a model.
         labels: of the training samples, int64 [samples], on the host.
+        owners: who each training sample comes from, integers [samples] on the host, where the data says so.
     """
 
     shape: tuple[int, ...]
     classes: int
     labels: np.ndarray
+    owners: np.ndarray | None = None
 
     @abstractmethod
     def batch(self, indices: Tensor, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
@@ -62,7 +64,7 @@ class Classification(Task):
                     f"dataset={dataset.name}: the {split} labels go up to {y.max(initial=-1)}; expected at least one "
                     f"sample and labels below {self.classes}"
                 )
-        self.labels = arrays.y_train
+        self.labels, self.owners = arrays.y_train, arrays.owner_train
         self.x_train, self.y_train = (torch.from_numpy(a).to(device) for a in (arrays.x_train, arrays.y_train))
         self.x_test, self.y_test = (torch.from_numpy(a).to(device) for a in (arrays.x_test, arrays.y_test))
         channels = self.shape[0]
@@ -114,6 +116,7 @@ class ConsensusTask(Task):
         self.shape = tuple(self.targets.shape[1:])
         self.classes = 0
         self.labels = np.zeros(len(self.targets), dtype=np.int64)
+        self.owners = np.arange(len(self.targets))
 
     def batch(self, indices: Tensor, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
         """The targets y_i [B, d], twice: they are the module's input, and nothing is left to compare with."""

@@ -41,7 +41,7 @@ def build(config: Config) -> Setup:
         torch.set_float32_matmul_precision("high")
         torch.backends.cudnn.allow_tf32 = True
     task = tasks.load(config.dataset, device)
-    parts = split(config, task.labels)
+    parts = split(config, task)
     model = flat_model(config, task.shape, task.classes, device)
     executor = Serial(config.seed, model, task, config.local, client_parts(parts, device), config.hardware.precision)
     return Setup(task, model.layout, executor, model.vector.clone())
@@ -55,9 +55,13 @@ def flat_model(config: Config, shape: tuple[int, ...], classes: int, device: tor
     return FlatModel(module.train(), layout(module, config.algorithm.codes), device)
 
 
-def split(config: Config, labels: np.ndarray) -> list[np.ndarray]:
-    """Training samples of every client. Raises ConfigError."""
+def split(config: Config, task: tasks.Task) -> list[np.ndarray]:
+    """Training samples of every client; where the data itself names the clients, N follows. Raises ConfigError."""
     if config.dataset.fixed_clients():
-        return [np.array([i]) for i in range(len(labels))]
-    config.partition.check_size(len(labels), config.clients, config.dataset.name)
-    return config.partition.split(labels, config.clients, generator(config.seed, "partition"))
+        return [np.array([i]) for i in range(len(task.labels))]
+    if not config.partition.by_owner:
+        config.partition.check_size(len(task.labels), config.clients, config.dataset.name)
+    rng = generator(config.seed, "partition")
+    parts = config.partition.split(task.labels, task.owners, config.clients, rng)
+    config.set_clients(len(parts))
+    return parts

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
@@ -15,9 +15,16 @@ if TYPE_CHECKING:
 
 @options
 class Partition:
-    """A rule that hands each training sample to at most one client."""
+    """A rule that hands training samples to clients.
+
+    Attributes:
+        show: draw the client-by-class picture, print the sizes, and train nothing.
+    """
+
+    by_owner: ClassVar[bool] = False  # the data says who the clients are; `clients` is not used
 
     name: str
+    show: bool = False
 
     def check(self, dataset: Dataset, clients: int) -> None:
         """Refuse a rule that the dataset cannot satisfy, before it is loaded. Raises ConfigError."""
@@ -33,16 +40,20 @@ class Partition:
                 f"has {samples} for training; at most clients={samples}"
             )
 
-    def split(self, labels: Array, clients: int, rng: np.random.Generator) -> list[Array]:
+    def split(self, labels: Array, owners: Array | None, clients: int, rng: np.random.Generator) -> list[Array]:
         """Hand out the samples.
 
         Args:
             labels: integers [samples].
+            owners: who each sample comes from, integers [samples], where the data says so.
             clients: number of clients N.
             rng: the partition's stream.
 
         Returns:
-            For each client the indices of its samples, int64, disjoint.
+            For each client the indices of its samples, int64.
+
+        Raises:
+            ConfigError: the data does not allow the rule.
         """
         raise NotImplementedError(f"{type(self).__name__} must say how it splits")
 
@@ -51,7 +62,7 @@ class Partition:
 class Iid(Partition):
     """Random equal parts of floor(samples / N) samples; the remainder stays unused."""
 
-    def split(self, labels: Array, clients: int, rng: np.random.Generator) -> list[Array]:
+    def split(self, labels: Array, owners: Array | None, clients: int, rng: np.random.Generator) -> list[Array]:
         """Consecutive chunks of a random permutation."""
         size = len(labels) // clients
         order = rng.permutation(len(labels))[: size * clients]
@@ -71,7 +82,7 @@ class Dirichlet(Partition):
 
     alpha: Positive
 
-    def split(self, labels: Array, clients: int, rng: np.random.Generator) -> list[Array]:
+    def split(self, labels: Array, owners: Array | None, clients: int, rng: np.random.Generator) -> list[Array]:
         """Fill the clients; at most one vectorised pass per class, whatever alpha.
 
         The draws between two exhaustions of a class are independent given the set of open classes, so they are made

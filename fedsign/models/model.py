@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar
 
+from fedsign.data.dataset import Kind
 from fedsign.errors import ConfigError
 from fedsign.options import options
 
@@ -21,7 +22,7 @@ class ModelSpec:
         kind: the kind of dataset it takes.
     """
 
-    kind: ClassVar[Literal["image", "vector"]] = "image"
+    kind: ClassVar[Kind] = "image"
     smallest: ClassVar[int] = 1
 
     name: str
@@ -44,7 +45,7 @@ class ModelSpec:
         """A module of freshly initialised parameters (torch's generator must have been seeded).
 
         Args:
-            shape: of one sample: (C, H, W), or (d,) for vectors.
+            shape: of one sample: (C, H, W), (characters,) of a text window, or (d,) for vectors.
             classes: number of outputs.
         """
         raise NotImplementedError(f"{type(self).__name__} must say how it is built")

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar
 
+from fedsign.data.dataset import Kind
 from fedsign.models.model import ModelSpec
 from fedsign.options import options
 
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 class Vector(ModelSpec):
     """One parameter x of the length of a sample, zero at the start; its output on a batch of targets is x - y."""
 
-    kind: ClassVar[Literal["image", "vector"]] = "vector"
+    kind: ClassVar[Kind] = "vector"
 
     def build(self, shape: tuple[int, ...], classes: int) -> nn.Module:
         """A module with the single parameter ``x``."""
