@@ -10,8 +10,6 @@ from torch import Tensor
 from fedsign.codecs import Float32
 from fedsign.config import Config
 from fedsign.data import tasks
-from fedsign.data.consensus import Consensus
-from fedsign.data.dataset import ImageDataset
 from fedsign.execution.setup import flat_model, split
 from fedsign.local.optimizers import Optimizer
 from fedsign.local.streams import Streams
@@ -50,7 +48,7 @@ class Untrained(LocalTraining):
 
 def dry_run(config: Config) -> dict[str, Any]:
     """Parameter counts, tensors, client sizes and the bits of one round, as written to ``summary.json``."""
-    shape, classes = _dimensions(config)
+    shape, classes = config.dataset.dimensions()
     device = torch.device("cpu")
     model = flat_model(config, shape, classes, device)
     layout, algorithm = model.layout, config.algorithm
@@ -107,14 +105,6 @@ def text(summary: dict[str, Any]) -> str:
             f"downlink       {bits['downlink']:,} bits a round; per client: {down}",
         ]
     )
-
-
-def _dimensions(config: Config) -> tuple[tuple[int, ...], int]:
-    if isinstance(config.dataset, Consensus):
-        return (config.dataset.dimension(),), 0
-    assert isinstance(config.dataset, ImageDataset)
-    shape, classes, _ = config.dataset.dimensions()
-    return shape, classes
 
 
 def _sizes(config: Config) -> list[int] | None:

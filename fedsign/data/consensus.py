@@ -7,7 +7,8 @@ from typing import ClassVar
 
 import numpy as np
 
-from fedsign.data.dataset import Array, Dataset, Kind
+from fedsign.data.arrays import Array
+from fedsign.data.dataset import Dataset, Kind
 from fedsign.errors import ConfigError, DataError
 from fedsign.options import options
 
@@ -28,9 +29,9 @@ class Consensus(Dataset):
         """Number of rows of the targets: client i holds row i."""
         return self._array(mmap=True).shape[0]
 
-    def dimension(self) -> int:
-        """Length d of the vector that the clients agree on."""
-        return self._array(mmap=True).shape[1]
+    def dimensions(self) -> tuple[tuple[int, ...], int]:
+        """Length d of the vector that the clients agree on; no classes."""
+        return self._array(mmap=True).shape[1:], 0
 
     def load(self) -> Array:
         """Targets as float32 [clients, d]. Raises DataError naming the file."""

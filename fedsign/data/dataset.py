@@ -1,53 +1,32 @@
 """A dataset as the config names it: where it is, what shape it has, and how its arrays are read.
 
-Loading gives numpy arrays as they are on disk (uint8 images, integer labels); `fedsign.data.tensors` puts them on the
+Reading gives numpy arrays as they are on disk (uint8 images, integer labels); `fedsign.data.tasks` puts them on the
 device and normalises there.
 """
 
 from __future__ import annotations
 
 import os
-import zipfile
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
-import numpy as np
-
+from fedsign.data.arrays import NPZ_KEYS, Array, Arrays, images, npz_classes, npz_shape, read_npz
+from fedsign.data.cache import cached
 from fedsign.errors import ConfigError, DataError
 from fedsign.options import Fraction, NonNegativeInt, PositiveInt, options
 
-Array = np.ndarray[Any, Any]
 Kind = Literal["image", "text", "vector"]
-
-
-@dataclass(frozen=True)
-class Arrays:
-    """The samples of a dataset.
-
-    Attributes:
-        x_train, x_test: uint8 images [samples, H, W, C], or float vectors [samples, d].
-        y_train, y_test: integer labels [samples].
-        owner_train: who a training sample comes from (writer, role), integers [samples], where that is known.
-    """
-
-    x_train: Array
-    y_train: Array
-    x_test: Array
-    y_test: Array
-    owner_train: Array | None = None
+Statistics = tuple[float, ...] | Literal["train"] | None
 
 
 @options
 class Dataset:
-    """What every dataset has; a subclass reads its own files in `read`.
+    """What every dataset has.
 
     Attributes:
         name: also the name of the file ``<root>/<name>.npz`` that is taken before any other source.
         root: folder of the data; null is ``$FEDSIGN_DATA``, else ``~/.cache/fedsign``.
-        shape: of one sample, (C, H, W) for images.
-        classes: number of labels.
-        train, test: number of samples of each split.
     """
 
     kind: ClassVar[Kind] = "image"
@@ -67,8 +46,43 @@ class Dataset:
         """Number of clients where the data itself fixes it, else None."""
         return None
 
+    def training_samples(self) -> int | None:
+        """Number of training samples; None where it is not known before loading."""
+        return None
+
+    def dimensions(self) -> tuple[tuple[int, ...], int]:
+        """Shape of a sample as a model sees it, (C, H, W) for images, and number of classes. Raises DataError."""
+        raise NotImplementedError(f"{type(self).__name__} must say what shape its samples have")
+
     def check(self) -> None:
-        """Refuse values that cannot be loaded, without loading. Raises ConfigError."""
+        """Refuse values that cannot be loaded, without loading. Raises ConfigError, DataError."""
+
+    def official(
+        self, files: Callable[[], list[Path] | None], download: Callable[[], object], place: str
+    ) -> list[Path]:
+        """The official files, downloaded if they are not there.
+
+        Args:
+            files: finds them; None if they are not all there.
+            download: brings them under `folder`.
+            place: what to put where by hand if that fails.
+
+        Raises:
+            DataError: they are not there and cannot be downloaded.
+        """
+        reason = "the files are still not there"
+        if files() is None:
+            print(f"downloading {self.name} into {self.folder()}")
+            try:
+                self.folder().mkdir(parents=True, exist_ok=True)
+                download()
+            except Exception as error:  # whatever a download can raise, the remedy is the same
+                reason = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'no reason given'}"
+        found = files()
+        if found is None:
+            by_hand = f"place {place} under {self.folder()} by hand"
+            raise DataError(f"dataset={self.name}: the download failed ({reason}); {by_hand}")
+        return found
 
 
 @options
@@ -79,7 +93,9 @@ class ImageDataset(Dataset):
         shape: (C, H, W) of one image; null is read from the npz file.
         classes: number of labels; null is read from the npz file.
         train, test: number of images of the two splits; null is read from the npz file.
-        mean, std: per channel, of pixel values in [0, 1].
+        mean, std: of pixel values in [0, 1], one number per channel; ``train`` measures the training split as a whole;
+            null leaves pixels in [0, 1].
+        test_mean, test_std: the same for the test split; null is as in training.
         augment: horizontal flip with probability 1/2, then zero-padding by `crop_padding` after normalisation and a
             random crop with probability `crop_probability`; training batches only.
     """
@@ -88,8 +104,10 @@ class ImageDataset(Dataset):
     classes: PositiveInt | None
     train: PositiveInt | None
     test: PositiveInt | None
-    mean: tuple[float, ...] | None
-    std: tuple[float, ...] | None
+    mean: Statistics
+    std: Statistics
+    test_mean: tuple[float, ...] | None
+    test_std: tuple[float, ...] | None
     augment: bool
     crop_padding: NonNegativeInt
     crop_probability: Fraction
@@ -98,97 +116,64 @@ class ImageDataset(Dataset):
         """The file that is taken before any other source."""
         return self.folder() / f"{self.name}.npz"
 
-    def read(self) -> Arrays:
-        """Read the official files. Raises DataError that names the file, or says where to put it."""
-        raise DataError(f"dataset.name={self.name}: no file {self.npz()}; it must hold {_NPZ_KEYS}")
+    def files(self) -> list[Path] | None:
+        """The official files, if they are all there."""
+        return None
+
+    def fetch(self) -> list[Path]:
+        """The official files, downloaded if they are not there. Raises DataError saying what to place where."""
+        raise DataError(f"dataset.name={self.name}: no file {self.npz()}; it must hold {NPZ_KEYS}")
+
+    def read(self, files: list[Path]) -> Arrays:
+        """Read the official files. Raises DataError naming the file."""
+        raise NotImplementedError(f"{type(self).__name__} must say how its files are read")
 
     def load(self) -> Arrays:
-        """Read the arrays: ``<root>/<name>.npz`` if it is there, else the official source.
+        """Read the arrays: ``<root>/<name>.npz`` if it is there, else the official files, once, through the cache.
 
         Raises:
             DataError: naming the file and what was expected of it.
         """
-        return _read_npz(self.npz()) if self.npz().exists() else self.read()
+        if self.npz().exists():
+            return read_npz(self.npz())
+        files = self.files() or self.fetch()
+
+        def read() -> dict[str, Array]:
+            arrays = images(self.read(files), f"dataset={self.name}")
+            return {key: array for key, array in vars(arrays).items() if array is not None}
+
+        return Arrays(**cached(self.name, files, read))
 
     def is_here(self) -> bool:
-        """Whether the npz file is there."""
-        return self.npz().exists()
+        """Whether the npz file or the official files are there."""
+        return self.npz().exists() or self.files() is not None
 
-    def dimensions(self) -> tuple[tuple[int, int, int], int, int | None]:
-        """Shape of an image (C, H, W), number of classes, number of training images (None: not known yet)."""
+    def dimensions(self) -> tuple[tuple[int, int, int], int]:
+        """Shape of an image (C, H, W) and number of classes. Raises DataError."""
         if self.npz().exists():
-            shape, train = _npz_shape(self.npz())
-            if self.shape is not None and shape != tuple(self.shape):
-                raise DataError(f"{self.npz()}: images are {shape} (C, H, W); dataset.shape says {tuple(self.shape)}")
-            return shape, self.classes or _npz_classes(self.npz()), train
+            shape, _ = npz_shape(self.npz())
+            if self.shape is not None and shape != self.shape:
+                raise DataError(f"{self.npz()}: images are {shape} (C, H, W); dataset.shape says {self.shape}")
+            return shape, self.classes or npz_classes(self.npz())
         if self.shape is None or self.classes is None:
-            raise DataError(f"dataset.name={self.name}: no file {self.npz()}; it must hold {_NPZ_KEYS}")
-        return self.shape, self.classes, self.train
+            raise DataError(f"dataset.name={self.name}: no file {self.npz()}; it must hold {NPZ_KEYS}")
+        return self.shape, self.classes
+
+    def training_samples(self) -> int | None:
+        """Number of training images."""
+        return npz_shape(self.npz())[1] if self.npz().exists() else self.train
 
     def check(self) -> None:
         """Refuse values that do not fit each other, or a file of the wrong form. Raises ConfigError, DataError."""
         channels = self.dimensions()[0][0]
-        for key, values in (("mean", self.mean), ("std", self.std)):
-            if values is not None and len(values) != channels:
+        for key in ("mean", "std", "test_mean", "test_std"):
+            values = getattr(self, key)
+            if not isinstance(values, tuple):
+                continue
+            if len(values) != channels:
                 raise ConfigError(f"dataset.{key}={list(values)}: must have one number per channel, {channels}")
-        if self.std is not None and min(self.std) <= 0:
-            raise ConfigError(f"dataset.std={list(self.std)}: every number must be > 0")
-
-
-_NPZ_KEYS = "x_train (uint8, NHWC or NHW), y_train, x_test, y_test"
-
-
-def _read_npz(path: Path) -> Arrays:
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            missing = [k for k in ("x_train", "y_train", "x_test", "y_test") if k not in file.files]
-            if missing:
-                raise DataError(f"{path}: has no {', '.join(missing)}; it must hold {_NPZ_KEYS}")
-            arrays = Arrays(**{k: file[k] for k in ("x_train", "y_train", "x_test", "y_test")})
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise DataError(f"{path}: not a readable npz file ({error})") from None
-    return images(arrays, path)
-
-
-def images(arrays: Arrays, path: Path | str) -> Arrays:
-    """Check arrays read from `path` and give images a channel axis. Raises DataError naming the file."""
-    parts = {}
-    for split in ("train", "test"):
-        x, y = getattr(arrays, f"x_{split}"), getattr(arrays, f"y_{split}")
-        if x.dtype != np.uint8 or x.ndim not in (3, 4):
-            raise DataError(f"{path}: x_{split} is {x.dtype} {x.shape}; expected uint8 [N, H, W] or [N, H, W, C]")
-        if y.shape != (len(x),) or not np.issubdtype(y.dtype, np.integer):
-            raise DataError(f"{path}: y_{split} is {y.dtype} {y.shape}; expected integers [{len(x)}]")
-        if len(y) and y.min() < 0:
-            raise DataError(f"{path}: y_{split} has the label {y.min()}; labels start at 0")
-        parts[f"x_{split}"] = x[..., None] if x.ndim == 3 else x
-        parts[f"y_{split}"] = y.astype(np.int64)
-    if parts["x_train"].shape[1:] != parts["x_test"].shape[1:]:
-        raise DataError(
-            f"{path}: training images are {parts['x_train'].shape[1:]}, test images "
-            f"{parts['x_test'].shape[1:]}; expected the same"
-        )
-    return Arrays(**parts)
-
-
-def _npz_shape(path: Path) -> tuple[tuple[int, int, int], int]:
-    """Image shape (C, H, W) and number of training images, from the header alone."""
-    try:
-        with zipfile.ZipFile(path) as archive, archive.open("x_train.npy") as member:
-            version = np.lib.format.read_magic(member)
-            read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-            shape = read(member)[0]
-    except (OSError, KeyError, ValueError, zipfile.BadZipFile) as error:
-        raise DataError(f"{path}: not a readable npz file with x_train ({error})") from None
-    if len(shape) not in (3, 4):
-        raise DataError(f"{path}: x_train has shape {shape}; expected [N, H, W] or [N, H, W, C]")
-    channels = shape[3] if len(shape) == 4 else 1
-    return (channels, shape[1], shape[2]), shape[0]
-
-
-def _npz_classes(path: Path) -> int:
-    arrays = _read_npz(path)
-    return int(max(arrays.y_train.max(), arrays.y_test.max())) + 1
+            if key.endswith("std") and min(values) <= 0:
+                raise ConfigError(f"dataset.{key}={list(values)}: every number must be > 0")
 
 
 @options

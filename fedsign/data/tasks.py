@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -12,6 +13,7 @@ from torch.nn import functional as F
 from fedsign.data.augment import flip_and_crop
 from fedsign.data.consensus import Consensus
 from fedsign.data.dataset import Dataset, ImageDataset
+from fedsign.data.shakespeare import WINDOW, Shakespeare
 from fedsign.errors import DataError
 
 
@@ -48,37 +50,22 @@ class Task(ABC):
 
 
 class Classification(Task):
-    """Labelled images with cross-entropy. Pixels stay uint8 until a batch is made."""
+    """Samples with a label each, and cross-entropy."""
 
-    def __init__(self, dataset: ImageDataset, device: torch.device):
-        """Load the dataset onto the device. Raises DataError if it cannot be read or does not fit the config."""
-        arrays = dataset.load()
-        self.shape, self.classes, _ = dataset.dimensions()
-        for split in ("train", "test"):
-            x, y = getattr(arrays, f"x_{split}"), getattr(arrays, f"y_{split}")
-            c, h, w = self.shape
-            if x.shape[1:] != (h, w, c):
-                raise DataError(f"dataset={dataset.name}: images are {x.shape[1:]}; expected (H, W, C) = {(h, w, c)}")
-            if len(y) == 0 or y.max() >= self.classes:
-                raise DataError(
-                    f"dataset={dataset.name}: the {split} labels go up to {y.max(initial=-1)}; expected at least one "
-                    f"sample and labels below {self.classes}"
-                )
-        self.labels, self.owners = arrays.y_train, arrays.owner_train
-        self.x_train, self.y_train = (torch.from_numpy(a).to(device) for a in (arrays.x_train, arrays.y_train))
-        self.x_test, self.y_test = (torch.from_numpy(a).to(device) for a in (arrays.x_test, arrays.y_test))
-        channels = self.shape[0]
-        mean = torch.tensor(dataset.mean or [0.0] * channels, device=device)
-        std = torch.tensor(dataset.std or [1.0] * channels, device=device)
-        self.scale, self.shift = 1 / (255 * std), -mean / std
-        self.dataset = dataset
+    y_train: Tensor
+    y_test: Tensor
+
+    @abstractmethod
+    def test_inputs(self, indices: Tensor) -> Tensor:
+        """Inputs of test samples, without augmentation."""
+
+    @abstractmethod
+    def train_inputs(self, indices: Tensor) -> Tensor:
+        """Inputs of training samples, without augmentation."""
 
     def batch(self, indices: Tensor, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
-        """Normalised, augmented images [B, C, H, W] (channels last in memory) and labels [B]."""
-        x = self._normalise(self.x_train[indices])
-        if self.dataset.augment:
-            x = flip_and_crop(x, self.dataset.crop_padding, self.dataset.crop_probability, rng)
-        return x.permute(0, 3, 1, 2), self.y_train[indices]
+        """Inputs and labels [B] of training samples."""
+        return self.train_inputs(indices), self.y_train[indices]
 
     def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """Mean cross-entropy."""
@@ -86,25 +73,111 @@ class Classification(Task):
 
     def evaluate(self, module: nn.Module, prefix: str, batch_size: int) -> dict[str, float]:
         """``<prefix>_accuracy`` in [0, 1] and ``<prefix>_loss`` on the test split."""
-        return self._evaluate(module, prefix, batch_size, self.x_test, self.y_test)
+        return _evaluate(module, prefix, batch_size, self.test_inputs, self.y_test)
 
     def evaluate_train(self, module: nn.Module, batch_size: int) -> dict[str, float]:
         """``global_train_accuracy`` and ``global_train_loss``, without augmentation."""
-        return self._evaluate(module, "global_train", batch_size, self.x_train, self.y_train)
+        return _evaluate(module, "global_train", batch_size, self.train_inputs, self.y_train)
 
-    def _evaluate(self, module: nn.Module, prefix: str, batch_size: int, x: Tensor, y: Tensor) -> dict[str, float]:
-        module.eval()
-        correct, loss = 0, 0.0
-        with torch.no_grad():
-            for images, labels in zip(x.split(batch_size), y.split(batch_size), strict=True):
-                outputs = module(self._normalise(images).permute(0, 3, 1, 2)).float()
-                correct += int((outputs.argmax(dim=1) == labels).sum())
-                loss += float(F.cross_entropy(outputs, labels, reduction="sum"))
-        module.train()
-        return {f"{prefix}_accuracy": correct / len(y), f"{prefix}_loss": loss / len(y)}
 
-    def _normalise(self, x: Tensor) -> Tensor:
-        return x.to(torch.float32).mul_(self.scale).add_(self.shift)
+def _evaluate(
+    module: nn.Module, prefix: str, batch_size: int, inputs: Callable[[Tensor], Tensor], labels: Tensor
+) -> dict[str, float]:
+    module.eval()
+    correct, loss = 0, 0.0
+    with torch.no_grad():
+        for indices in torch.arange(len(labels), device=labels.device).split(batch_size):
+            outputs, targets = module(inputs(indices)).float(), labels[indices]
+            correct += int((outputs.argmax(dim=1) == targets).sum())
+            loss += float(F.cross_entropy(outputs, targets, reduction="sum"))
+    module.train()
+    return {f"{prefix}_accuracy": correct / len(labels), f"{prefix}_loss": loss / len(labels)}
+
+
+class Images(Classification):
+    """Labelled images. Pixels stay uint8 until a batch is made."""
+
+    def __init__(self, dataset: ImageDataset, device: torch.device):
+        """Load the dataset onto the device. Raises DataError if it cannot be read or does not fit the config."""
+        arrays = dataset.load()
+        self.shape, self.classes = dataset.dimensions()
+        for split in ("train", "test"):
+            x, y = getattr(arrays, f"x_{split}"), getattr(arrays, f"y_{split}")
+            c, h, w = self.shape
+            if x.shape[1:] != (h, w, c):
+                raise DataError(f"dataset={dataset.name}: images are {x.shape[1:]}; expected (H, W, C) = {(h, w, c)}")
+            if y.max() >= self.classes:
+                raise DataError(
+                    f"dataset={dataset.name}: the {split} labels go up to {y.max()}; expected below {self.classes}"
+                )
+        self.labels, self.owners = arrays.y_train, arrays.owner_train
+        self.x_train, self.y_train = (torch.from_numpy(a).to(device) for a in (arrays.x_train, arrays.y_train))
+        self.x_test, self.y_test = (torch.from_numpy(a).to(device) for a in (arrays.x_test, arrays.y_test))
+        mean, std = (_statistics(dataset, key, arrays.x_train) for key in ("mean", "std"))
+        self.train_scale, self.train_shift = _affine(mean, std, device)
+        self.test_scale, self.test_shift = _affine(dataset.test_mean or mean, dataset.test_std or std, device)
+        self.dataset = dataset
+
+    def train_inputs(self, indices: Tensor) -> Tensor:
+        """Normalised images [B, C, H, W], channels last in memory."""
+        return self._normalised_train(indices).permute(0, 3, 1, 2)
+
+    def test_inputs(self, indices: Tensor) -> Tensor:
+        """Normalised images [B, C, H, W], channels last in memory."""
+        x = self.x_test[indices].to(torch.float32)
+        return x.mul_(self.test_scale).add_(self.test_shift).permute(0, 3, 1, 2)
+
+    def batch(self, indices: Tensor, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
+        """Normalised, augmented images [B, C, H, W], channels last in memory, and labels [B]."""
+        x = self._normalised_train(indices)
+        if self.dataset.augment:
+            x = flip_and_crop(x, self.dataset.crop_padding, self.dataset.crop_probability, rng)
+        return x.permute(0, 3, 1, 2), self.y_train[indices]
+
+    def _normalised_train(self, indices: Tensor) -> Tensor:
+        return self.x_train[indices].to(torch.float32).mul_(self.train_scale).add_(self.train_shift)
+
+
+def _statistics(dataset: ImageDataset, key: str, x: np.ndarray) -> tuple[float, ...]:
+    """Mean or deviation per channel of pixels in [0, 1], from the config or, for ``train``, of the split as a whole."""
+    given = getattr(dataset, key)
+    if isinstance(given, tuple):
+        return given
+    if given is None:
+        return (0.0 if key == "mean" else 1.0,) * x.shape[3]
+    share = np.bincount(x.reshape(-1), minlength=256) / x.size
+    pixels = np.arange(256) / 255
+    mean = share @ pixels
+    value = mean if key == "mean" else np.sqrt(share @ (pixels - mean) ** 2)
+    return (float(value),) * x.shape[3]
+
+
+def _affine(mean: tuple[float, ...], std: tuple[float, ...], device: torch.device) -> tuple[Tensor, Tensor]:
+    """Scale and shift that turn a byte into (byte / 255 - mean) / std."""
+    m, s = torch.tensor(mean, device=device), torch.tensor(std, device=device)
+    return 1 / (255 * s), -m / s
+
+
+class NextCharacter(Classification):
+    """Windows of a text, each with the character that follows; cut when a batch is made."""
+
+    def __init__(self, dataset: Shakespeare, device: torch.device):
+        """Load the dataset onto the device. Raises DataError, ConfigError."""
+        windows = dataset.load()
+        self.shape, self.classes = dataset.dimensions()
+        self.text = torch.from_numpy(windows.text).to(device)
+        self.train_starts, self.test_starts = (torch.from_numpy(a).to(device) for a in (windows.train, windows.test))
+        self.y_train, self.y_test = (self.text[s + WINDOW].long() for s in (self.train_starts, self.test_starts))
+        self.labels, self.owners = self.y_train.cpu().numpy(), windows.owner_train
+        self._ahead = torch.arange(WINDOW, device=device)
+
+    def train_inputs(self, indices: Tensor) -> Tensor:
+        """Characters, int64 [B, 80]."""
+        return self.text[self.train_starts[indices, None] + self._ahead].long()
+
+    def test_inputs(self, indices: Tensor) -> Tensor:
+        """Characters, int64 [B, 80]."""
+        return self.text[self.test_starts[indices, None] + self._ahead].long()
 
 
 class ConsensusTask(Task):
@@ -141,5 +214,7 @@ def load(dataset: Dataset, device: torch.device) -> Task:
     """The task of a dataset, loaded onto the device. Raises DataError."""
     if isinstance(dataset, Consensus):
         return ConsensusTask(dataset, device)
+    if isinstance(dataset, Shakespeare):
+        return NextCharacter(dataset, device)
     assert isinstance(dataset, ImageDataset)
-    return Classification(dataset, device)
+    return Images(dataset, device)

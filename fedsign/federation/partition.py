@@ -10,7 +10,8 @@ from fedsign.errors import ConfigError
 from fedsign.options import Positive, options
 
 if TYPE_CHECKING:
-    from fedsign.data.dataset import Array, Dataset
+    from fedsign.data.arrays import Array
+    from fedsign.data.dataset import Dataset
 
 
 @options
@@ -28,7 +29,7 @@ class Partition:
 
     def check(self, dataset: Dataset, clients: int) -> None:
         """Refuse a rule that the dataset cannot satisfy, before it is loaded. Raises ConfigError."""
-        samples = dataset.dimensions()[2]  # type: ignore[attr-defined]  # image datasets alone are partitioned
+        samples = dataset.training_samples()
         if samples is not None:
             self.check_size(samples, clients, dataset.name)
 

@@ -20,6 +20,8 @@ class ModelSpec:
 
     Attributes:
         kind: the kind of dataset it takes.
+        smallest: least height and width of an image it takes, in pixels, where that is the same for every choice of
+            its keys (else see `smallest_side`).
     """
 
     kind: ClassVar[Kind] = "image"
@@ -34,12 +36,17 @@ class ModelSpec:
                 f"model={self.name}: takes {self.kind} datasets, and dataset={dataset.name} is of kind {dataset.kind}"
             )
         if self.kind == "image":
-            _, height, width = dataset.dimensions()[0]  # type: ignore[attr-defined]
-            if min(height, width) < self.smallest:
+            _, height, width = dataset.dimensions()[0]
+            side = self.smallest_side()
+            if min(height, width) < side:
                 raise ConfigError(
-                    f"model={self.name}: needs images of at least {self.smallest}x{self.smallest} pixels, and "
+                    f"model={self.name}: needs images of at least {side}x{side} pixels, and "
                     f"dataset={dataset.name} has {height}x{width}"
                 )
+
+    def smallest_side(self) -> int:
+        """Least height and width of an image it takes, in pixels."""
+        return self.smallest
 
     def build(self, shape: tuple[int, ...], classes: int) -> nn.Module:
         """A module of freshly initialised parameters (torch's generator must have been seeded).
