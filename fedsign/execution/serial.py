@@ -95,25 +95,50 @@ class SerialTraining(LocalTraining):
         optimizer: optimizers.Optimizer | None = None,
     ) -> Trained:
         """See `LocalTraining.train`."""
-        model, local = self.executor.model, self.executor.local
-        d, parameters = model.layout.coded, model.layout.parameters
-        optimizer = optimizer or optimizers.named(local.optimizer, local.momentum)
-        lr = self.lr if optimizer.lr is None else optimizer.lr
-        n = len(self.clients)
+        layout = self.layout
+        d, n = layout.coded, len(self.clients)
+        optimizer = optimizer or optimizers.named(self.executor.local.optimizer, self.executor.local.momentum)
         start = x.expand(n, d)
         y = torch.empty(n, d, device=x.device)
-        tails = torch.empty(n, model.layout.tail, device=x.device)
+        tails = torch.empty(n, layout.tail, device=x.device)
         losses = torch.empty(n, device=x.device)
         final = {name: torch.empty(n, d, device=x.device) for name in optimizer.names}
         for i in range(n):
-            model.vector[:d], model.vector[d:] = start[i], self.tail
-            v = model.vector[:parameters] if weights is None else model.vector[:parameters].clone()
-            state = {name: torch.zeros(parameters, device=x.device) for name in optimizer.names}
+            state = {name: torch.zeros(layout.parameters, device=x.device) for name in optimizer.names}
             for name, rows in optimizer.start.items():
                 state[name][:d] = rows.expand(n, d)[i]
-            total = torch.zeros((), device=x.device)
-            generator = self.streams.generator("step", i)
-            steps = self.executor.local.steps_of(len(self.executor.parts[self.clients[i]]))
+            row_correction = None if correction is None else correction[i]
+            v, losses[i] = self._train_one(i, start[i], row_correction, weights, optimizer, state)
+            y[i] = v[:d]
+            tails[i, : layout.dense], tails[i, layout.dense :] = v[d:], self.executor.model.vector[layout.parameters :]
+            for name, rows in final.items():
+                rows[i] = state[name][:d]
+        self.tails, self.updates = tails, y - start
+        self.log("train_loss", losses)
+        return Trained(y, final)
+
+    def _train_one(
+        self,
+        i: int,
+        start: Tensor,
+        correction: Tensor | None,
+        weights: WeightMap | None,
+        optimizer: optimizers.Optimizer,
+        state: optimizers.State,
+    ) -> tuple[Tensor, Tensor]:
+        """The local steps of one client: its trained variable [parameters] and its mean loss.
+
+        Without a weight map the variable is the resident model's own vector, valid until the next client.
+        """
+        model = self.executor.model
+        d, parameters = model.layout.coded, model.layout.parameters
+        model.vector[:d], model.vector[d:] = start, self.tail
+        v = model.vector[:parameters] if weights is None else model.vector[:parameters].clone()
+        lr = self.lr if optimizer.lr is None else optimizer.lr
+        steps = self.executor.local.steps_of(len(self.executor.parts[self.clients[i]]))
+        generator = self.streams.generator("step", i)
+        total = torch.zeros((), device=start.device)
+        with self._module_draws(i):
             for k, (inputs, targets) in enumerate(self._batches(i, steps), start=1):
                 if weights is not None:
                     model.vector[:d] = weights.forward(v[:d], i, Step(k, steps, generator))
@@ -122,17 +147,10 @@ class SerialTraining(LocalTraining):
                 if weights is not None:
                     g[:d] = weights.backward(v[:d], g[:d], i)
                 if correction is not None:
-                    g[:d] += correction[i]
+                    g[:d] += correction
                 self._regularise(g, v)
                 optimizer.step(v, g, state, lr, k)
-            y[i] = v[:d]
-            tails[i, : parameters - d], tails[i, parameters - d :] = v[d:], model.vector[parameters:]
-            losses[i] = total / steps
-            for name, rows in final.items():
-                rows[i] = state[name][:d]
-        self.tails, self.updates = tails, y - start
-        self.log("train_loss", losses)
-        return Trained(y, final)
+        return v, total / steps
 
     def gradient(self, x: Tensor) -> Tensor:
         """See `LocalTraining.gradient`; clipping and coupled weight decay apply as in a local step.
@@ -148,7 +166,8 @@ class SerialTraining(LocalTraining):
         for i in range(len(self.clients)):
             model.vector[:d], model.vector[d:] = start[i], self.tail
             inputs, targets = next(self._batches(i, 1))
-            g = self._backward(inputs, targets, losses[i])
+            with self._module_draws(i):
+                g = self._backward(inputs, targets, losses[i])
             self._regularise(g, model.vector[:parameters])
             gradients[i] = g[:d]
             tails[i, : parameters - d] = self.tail[: parameters - d] - self.lr * g[d:]
@@ -156,6 +175,14 @@ class SerialTraining(LocalTraining):
         self.tails, self.updates = tails, gradients
         self.log("train_loss", losses)
         return gradients
+
+    @contextlib.contextmanager
+    def _module_draws(self, row: int) -> Iterator[None]:
+        """Within, what a module draws of torch's own generator (dropout) is the client's stream."""
+        device = self.executor.device
+        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+            torch.manual_seed(int(self.streams.numpy("module", row).integers(2**63)))
+            yield
 
     def _backward(self, inputs: Tensor, targets: Tensor, total: Tensor) -> Tensor:
         """Gradient of the batch loss, in the model's gradient buffer; the loss is added to `total`."""
