@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from hydra.core.hydra_config import HydraConfig
 
 from fedsign.config import Config
-from fedsign.errors import FedsignError
+from fedsign.errors import ConfigError, FedsignError
 from fedsign.interrupt import Interrupted, Interrupts
 from fedsign.tracking.run_directory import RunDirectory
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 def run(resolved: dict[str, Any]) -> dict[str, Any]:
-    """Run a resolved config, or go on with it, or find it finished.
+    """Run a resolved config, or go on with it, or find it finished, or only show its partition.
 
     Torch is imported only after the config has passed.
 
@@ -33,6 +33,8 @@ def run(resolved: dict[str, Any]) -> dict[str, Any]:
         Interrupted: by a signal; a checkpoint is written.
     """
     config = Config(resolved)
+    if config.partition.show:
+        return _show_partition(config)
     directory = RunDirectory(config)
     if directory.status == "finished":
         print(f"{directory.path}: finished already; resume=never starts over")
@@ -41,6 +43,25 @@ def run(resolved: dict[str, Any]) -> dict[str, Any]:
     if config.dry_run:
         return _dry_run(config, directory)
     return _simulate(config, directory)
+
+
+def _show_partition(config: Config) -> dict[str, Any]:
+    """Draw ``partition.png`` and print the sizes; nothing else is written, so that a run may have the folder."""
+    import torch
+
+    from fedsign.data import tasks
+    from fedsign.execution.setup import split
+    from fedsign.report import partition_picture
+
+    if config.dataset.fixed_clients():
+        raise ConfigError(f"partition.show=true: dataset={config.dataset.name} is not split; its clients are given")
+    task = tasks.load(config.dataset, torch.device("cpu"))
+    parts = split(config, task)
+    config.output.mkdir(parents=True, exist_ok=True)
+    path = config.output / partition_picture.FILE
+    partition_picture.draw(task.labels, parts, path)
+    print(f"{partition_picture.sizes_text(len(task.labels), parts)}\npicture  {path}")
+    return {"status": "dry run", "client_sizes": [len(part) for part in parts]}
 
 
 def _dry_run(config: Config, directory: RunDirectory) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from fedsign.config import Config
 from fedsign.data import tasks
+from fedsign.errors import ConfigError
 from fedsign.execution.allocator import keep_freed_memory
 from fedsign.execution.serial import Serial, client_parts
 from fedsign.models.parameters import FlatModel, Layout, layout
@@ -59,6 +60,9 @@ def split(config: Config, task: tasks.Task) -> list[np.ndarray]:
     """Training samples of every client; where the data itself names the clients, N follows. Raises ConfigError."""
     if config.dataset.fixed_clients():
         return [np.array([i]) for i in range(len(task.labels))]
+    if config.partition.by_owner and task.owners is None:
+        partition, dataset = config.partition.name, config.dataset.name
+        raise ConfigError(f"partition={partition}: dataset={dataset} does not say who its samples come from")
     if not config.partition.by_owner:
         config.partition.check_size(len(task.labels), config.clients, config.dataset.name)
     rng = generator(config.seed, "partition")

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 
 from fedsign.errors import ConfigError
+from fedsign.federation.grouping import class_pools, rank_among_equals
 from fedsign.options import Positive, options
 
 if TYPE_CHECKING:
@@ -90,19 +91,18 @@ class Dirichlet(Partition):
         in one go and kept up to the first draw that finds its class used up.
         """
         size = len(labels) // clients
-        names, y = np.unique(labels, return_inverse=True)
-        pools = [rng.permutation(np.flatnonzero(y == c)) for c in range(len(names))]
+        pools = class_pools(labels, rng)
         left = np.array([len(pool) for pool in pools])
-        prior = rng.dirichlet(np.full(len(names), self.alpha), size=clients)
+        prior = rng.dirichlet(np.full(len(pools), self.alpha), size=clients)
         turn = _turns(clients, size, rng)
         drawn = np.empty(len(turn), dtype=np.int64)  # class of the sample handed over at each turn
 
         start = 0
         while start < len(turn):
             drawn[start:] = _draw_classes(prior, turn[start:], left, rng)
-            ends = [start + _first_beyond(drawn[start:] == c, left[c]) for c in range(len(names))]
+            ends = [start + _first_beyond(drawn[start:] == c, left[c]) for c in range(len(pools))]
             end = min(ends)
-            left -= np.bincount(drawn[start:end], minlength=len(names))
+            left -= np.bincount(drawn[start:end], minlength=len(pools))
             start = end
 
         sample = np.empty(len(turn), dtype=np.int64)
@@ -119,20 +119,11 @@ def _turns(clients: int, size: int, rng: np.random.Generator) -> Array:
     kept: list[Array] = []
     while (open_clients := np.flatnonzero(taken < size)).size:
         picks = rng.choice(open_clients, size=int((size - taken[open_clients]).sum()))
-        rank = taken[picks] + _rank_among_equals(picks)  # how many samples the client has when its turn comes
+        rank = taken[picks] + rank_among_equals(picks)  # how many samples the client has when its turn comes
         picks = picks[rank < size]  # a full client is skipped, as in drawing again
         taken += np.bincount(picks, minlength=clients)
         kept.append(picks)
     return np.concatenate(kept) if kept else np.empty(0, dtype=np.int64)
-
-
-def _rank_among_equals(values: Array) -> Array:
-    order = np.argsort(values, kind="stable")
-    ordered = values[order]
-    first = np.searchsorted(ordered, ordered)
-    rank = np.empty(len(values), dtype=np.int64)
-    rank[order] = np.arange(len(values)) - first
-    return rank
 
 
 def _draw_classes(prior: Array, turn: Array, left: Array, rng: np.random.Generator) -> Array:
