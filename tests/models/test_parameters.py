@@ -1,0 +1,131 @@
+"""The flat vector: order and place of a model's tensors, and views that are the model."""
+
+import pytest
+import torch
+from torch import nn
+
+from fedsign.errors import ConfigError
+from fedsign.models.parameters import FlatModel, layout
+
+CPU = torch.device("cpu")
+
+
+def convolutional():
+    torch.manual_seed(0)
+    return nn.Sequential(
+        nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.ReLU(), nn.Flatten(), nn.Linear(8, 3), nn.BatchNorm1d(3)
+    )
+
+
+class Scale(nn.Module):
+    """One vector of parameters and no matrix."""
+
+    def __init__(self):
+        super().__init__()
+        self.factor = nn.Parameter(torch.ones(4))
+
+
+@pytest.fixture
+def model():
+    return convolutional()
+
+
+def flat(module, codes="all"):
+    return FlatModel(module, layout(module, codes), CPU)
+
+
+@pytest.mark.parametrize("codes", ["all", "weights"])
+def test_segments_are_contiguous_and_cover_the_vector(model, codes):
+    parts = layout(model, codes)
+    assert [s.start for s in parts.segments] == [0, *(s.stop for s in parts.segments[:-1])]
+    assert all(s.stop - s.start == torch.Size(s.shape).numel() for s in parts.segments)
+    assert parts.segments[-1].stop == parts.parameters + parts.buffers == parts.coded + parts.tail
+
+
+def test_all_codes_every_parameter_in_the_modules_order(model):
+    parts = layout(model, "all")
+    names = [name for name, _ in model.named_parameters()]
+    assert [s.name for s in parts.segments[: len(names)]] == names
+    assert (parts.coded, parts.dense, parts.tensors) == (18 + 2 + 4 + 24 + 3 + 6, 0, 8)
+
+
+def test_weights_puts_biases_and_affine_parameters_in_the_dense_tail(model):
+    parts = layout(model, "weights")
+    assert [s.name for s in parts.segments[:2]] == ["0.weight", "4.weight"]
+    assert [s.name for s in parts.segments[2:8]] == ["0.bias", "1.weight", "1.bias", "4.bias", "5.weight", "5.bias"]
+    assert (parts.coded, parts.dense, parts.tensors) == (18 + 24, 2 + 4 + 3 + 6, 2)
+
+
+@pytest.mark.parametrize("codes", ["all", "weights"])
+def test_running_statistics_come_last_and_batch_counters_not_at_all(model, codes):
+    parts = layout(model, codes)
+    assert [s.name for s in parts.segments[-4:]] == [
+        f"{i}.running_{statistic}" for i in (1, 5) for statistic in ("mean", "var")
+    ]
+    assert parts.buffers == 2 * 2 + 2 * 3
+    assert not any("num_batches" in s.name for s in parts.segments)
+
+
+def test_model_without_weights_cannot_code_weights():
+    with pytest.raises(ConfigError, match=r"algorithm\.codes=weights"):
+        layout(Scale(), "weights")
+    assert layout(Scale(), "all").coded == 4
+
+
+@pytest.mark.parametrize("codes", ["all", "weights"])
+def test_vector_starts_as_the_modules_tensors(codes):
+    parts = flat(convolutional(), codes)
+    for name, tensor in convolutional().state_dict().items():
+        if "num_batches" not in name:
+            assert torch.equal(parts.layout.named(parts.vector)[name], tensor)
+
+
+@pytest.mark.parametrize("codes", ["all", "weights"])
+def test_writing_the_vector_changes_the_module(model, codes):
+    parts = flat(model, codes)
+    parts.vector.copy_(torch.arange(len(parts.vector)))
+    state = model.state_dict()
+    for s in parts.layout.segments:
+        assert torch.equal(state[s.name], torch.arange(s.start, s.stop).float().view(s.shape))
+
+
+def test_rewritten_vector_computes_as_a_model_with_these_tensors(model):
+    parts = flat(model, "weights")
+    other = torch.randn(len(parts.vector), generator=torch.Generator().manual_seed(1)).abs()
+    parts.vector.copy_(other)
+    fresh = convolutional()
+    fresh.load_state_dict({n: t.clone() for n, t in parts.layout.named(other).items()}, strict=False)
+    x = torch.randn(5, 1, 4, 4, generator=torch.Generator().manual_seed(2))
+    assert torch.equal(model.eval()(x), fresh.eval()(x))
+
+
+@pytest.mark.parametrize("codes", ["all", "weights"])
+def test_backward_fills_the_flat_gradient_and_adds_to_it(model, codes):
+    parts, fresh = flat(model, codes), convolutional()
+    x = torch.randn(6, 1, 4, 4, generator=torch.Generator().manual_seed(2))
+    for times in (1, 2):
+        model(x).square().sum().backward()
+        fresh(x).square().sum().backward()
+        assert parts.gradient.shape == (parts.layout.parameters,)
+        for s in parts.layout.segments[:8]:
+            expected = dict(fresh.named_parameters())[s.name].grad
+            torch.testing.assert_close(
+                parts.gradient[s.start : s.stop].view(s.shape), expected, msg=f"{s.name} {times}"
+            )
+    parts.gradient.zero_()
+    assert all((p.grad == 0).all() for p in model.parameters())
+
+
+def test_training_moves_the_running_statistics_in_the_vector(model):
+    parts = flat(model)
+    before = parts.vector.clone()
+    model.train()(torch.randn(6, 1, 4, 4, generator=torch.Generator().manual_seed(2)))
+    moved = parts.vector != before
+    assert not moved[: parts.layout.parameters].any()
+    assert moved[parts.layout.parameters :].all()
+
+
+def test_named_views_share_the_vector(model):
+    parts = flat(model)
+    parts.layout.named(parts.vector)["4.bias"].fill_(7.0)
+    assert (model[4].bias == 7).all()
