@@ -20,9 +20,9 @@ from fedsign.options import (
     Fraction,
     Momentum,
     NonNegative,
-    NonNegativeInt,
     Positive,
     PositiveInt,
+    Seed,
     closest,
     options,
     validated,
@@ -130,7 +130,7 @@ class Report:
 class Shared:
     """The keys at the top level that are plain values."""
 
-    seed: NonNegativeInt
+    seed: Seed
     rounds: PositiveInt
     clients: PositiveInt
     cohort: PositiveInt

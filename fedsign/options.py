@@ -25,6 +25,8 @@ PositiveOrInf = Annotated[float, Field(gt=0, description="a number > 0, or inf")
 NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False, description="a number >= 0")]
 Fraction = Annotated[float, Field(gt=0, le=1, description="a number in (0, 1]")]
 Momentum = Annotated[float, Field(ge=0, lt=1, description="a number in [0, 1)")]
+Finite = Annotated[float, Field(allow_inf_nan=False, description="a finite number")]
+Seed = Annotated[int, Field(ge=0, lt=2**63, description="an integer >= 0 and < 2^63")]
 SignZero = Literal["plus", "random", "zero"]
 Codes = Literal["all", "weights"]
 

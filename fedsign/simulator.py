@@ -40,13 +40,12 @@ class Simulator:
         self.checkpoints = config.output / "checkpoint"
         if config.resume == "never":
             checkpoint.clear(self.checkpoints)
-        snapshot = checkpoint.load(self.checkpoints, self.executor.device)
+        last = checkpoint.load(self.checkpoints, self.executor.device)
         self.t = 0
         self.states = ClientStates(self.checkpoints, self.algorithm.client_state, config.clients, d)
-        if snapshot is not None:
-            self.t, self.server, self.tail = snapshot.t, snapshot.server, snapshot.tail
-            self.counters = snapshot.counters
-            self.states.restore(snapshot.slots)
+        if last is not None:
+            self.t, self.server, self.tail, self.counters = last.t, last.server, last.tail, last.counters
+            self.states.restore(last.slots, checkpoint.older_slots(self.checkpoints, last.t))
 
     def run(self, tracker: Tracker, progress: RoundProgress, interrupts: Interrupts) -> str:
         """Run the rounds that are left.
@@ -147,6 +146,8 @@ class Simulator:
                 self.tail = Float32().mean(tails, self.layout.tail, self.algorithm.weights(round))
         except PayloadError as error:
             raise _named(error, t, clients) from None
+        if not torch.isfinite(self.model()).all():
+            raise FedsignError(f"round {t}: the global model is NaN or infinite")
 
     def _row(self, columns: dict[str, float]) -> dict[str, Any]:
         """A row of metrics.csv: evaluate every model that the method names."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,12 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
 from fedsign import cli, job
+
+
+@pytest.fixture(scope="session", autouse=True)
+def cache_folder(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Arrays that a test reads are cached for this session alone."""
+    os.environ["FEDSIGN_CACHE"] = str(tmp_path_factory.mktemp("arrays"))
 
 
 @pytest.fixture

@@ -69,4 +69,5 @@ def z_noise(z: float, d: int, streams: Streams) -> Tensor:
     U = 2 * streams.uniform("z_noise", d) - 1
     if math.isinf(z):
         return U
-    return U * (2 * streams.gamma("z_noise_radius", d, 1 + 1 / (2 * z))) ** (1 / (2 * z))
+    radius = (2 * streams.gamma("z_noise_radius", d, 1 + 1 / (2 * z))) ** (1 / (2 * z))
+    return U * radius.clamp(max=1e30)  # beyond float32 for tiny z; the signs are the same

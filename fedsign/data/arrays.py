@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zipfile
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,18 @@ import numpy as np
 from fedsign.errors import DataError
 
 Array = np.ndarray[Any, Any]
+# What reading a damaged or foreign file as npz can raise.
+UNREADABLE = (
+    OSError,
+    KeyError,
+    ValueError,
+    TypeError,
+    AttributeError,
+    EOFError,
+    NotImplementedError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
 NPZ_KEYS = "x_train (uint8, NHWC or NHW), y_train, x_test, y_test"
 
 
@@ -43,6 +56,7 @@ def images(arrays: Arrays, source: Path | str) -> Arrays:
             raise DataError(f"{source}: y_{split} is {y.dtype} {y.shape}; expected integers [{len(x)}]")
         if len(y) == 0 or y.min() < 0:
             raise DataError(f"{source}: y_{split} is empty or has a negative label; expected labels from 0")
+        x = np.require(x, requirements=["C", "W"])  # a copy only of what readers give as views
         parts[f"x_{split}"] = x[..., None] if x.ndim == 3 else x
         parts[f"y_{split}"] = y.astype(np.int64)
     shapes = [parts[f"x_{split}"].shape[1:] for split in ("train", "test")]
@@ -64,7 +78,7 @@ def read_npz(path: Path) -> Arrays:
                 raise DataError(f"{path}: has no {', '.join(missing)}; it must hold {NPZ_KEYS}")
             owners = file["owner_train"] if "owner_train" in file.files else None
             arrays = Arrays(**{k: file[k] for k in required}, owner_train=owners)
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+    except UNREADABLE as error:
         raise DataError(f"{path}: not a readable npz file ({error})") from None
     return images(arrays, path)
 
@@ -76,7 +90,7 @@ def npz_shape(path: Path) -> tuple[tuple[int, int, int], int]:
             version = np.lib.format.read_magic(member)
             read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
             shape = read(member)[0]
-    except (OSError, KeyError, ValueError, zipfile.BadZipFile) as error:
+    except UNREADABLE as error:
         raise DataError(f"{path}: not a readable npz file with x_train ({error})") from None
     if len(shape) not in (3, 4):
         raise DataError(f"{path}: x_train has shape {shape}; expected [N, H, W] or [N, H, W, C]")
@@ -89,5 +103,5 @@ def npz_classes(path: Path) -> int:
     try:
         with np.load(path, allow_pickle=False) as file:
             return 1 + max(int(file[key].max()) for key in ("y_train", "y_test"))
-    except (OSError, KeyError, ValueError, EOFError, zipfile.BadZipFile) as error:
+    except UNREADABLE as error:
         raise DataError(f"{path}: not a readable npz file with y_train and y_test ({error})") from None

@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import sys
-import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
-from fedsign.data.arrays import Array
+from fedsign import __version__
+from fedsign.data.arrays import UNREADABLE, Array
 
 
 def cached(name: str, files: Sequence[Path], read: Callable[[], Mapping[str, Array]]) -> dict[str, Array]:
     """What `read` gives, kept under ``$FEDSIGN_CACHE``, else ``~/.cache/fedsign/arrays``.
 
-    The file is named after the sources' paths, sizes and times: a source that changes is read again. It is written
-    beside its name and renamed, so that it is never seen half-written; one that is damaged all the same is replaced.
+    The file is named after this version and the sources' paths, sizes and times: what changes is read again. It is
+    written beside its name and renamed, so that it is never seen half-written; one that is damaged all the same is
+    replaced.
 
     Args:
         name: of the dataset.
@@ -26,13 +28,13 @@ def cached(name: str, files: Sequence[Path], read: Callable[[], Mapping[str, Arr
         read: gives the arrays by name.
     """
     stamps = [(str(file.resolve()), file.stat().st_size, file.stat().st_mtime_ns) for file in files]
-    digest = hashlib.sha256(repr(stamps).encode()).hexdigest()[:12]
+    digest = hashlib.sha256(repr((__version__, stamps)).encode()).hexdigest()[:12]
     folder = Path(os.environ.get("FEDSIGN_CACHE") or "~/.cache/fedsign/arrays").expanduser()
     path = folder / f"{name}-{digest}.npz"
     try:
         with np.load(path, allow_pickle=False) as file:
             return {key: file[key] for key in file.files}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile):
+    except UNREADABLE:
         pass  # not there, or damaged
     arrays = dict(read())
     temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
@@ -42,6 +44,8 @@ def cached(name: str, files: Sequence[Path], read: Callable[[], Mapping[str, Arr
             np.savez(out, **arrays)  # type: ignore[arg-type]  # the stubs mistake the arrays for `allow_pickle`
         temporary.replace(path)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
-        print(f"dataset {name} is not cached and will be read again: {folder}: {error.strerror}", file=sys.stderr)
+        print(f"dataset {name} is not cached and will be read again: {folder}: {error}", file=sys.stderr)
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
     return arrays

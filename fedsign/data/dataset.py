@@ -14,10 +14,10 @@ from typing import ClassVar, Literal
 from fedsign.data.arrays import NPZ_KEYS, Array, Arrays, images, npz_classes, npz_shape, read_npz
 from fedsign.data.cache import cached
 from fedsign.errors import ConfigError, DataError
-from fedsign.options import Fraction, NonNegativeInt, PositiveInt, options
+from fedsign.options import Finite, Fraction, NonNegativeInt, PositiveInt, options
 
 Kind = Literal["image", "text", "vector"]
-Statistics = tuple[float, ...] | Literal["train"] | None
+Statistics = tuple[Finite, ...] | Literal["train"] | None
 
 
 @options
@@ -106,8 +106,8 @@ class ImageDataset(Dataset):
     test: PositiveInt | None
     mean: Statistics
     std: Statistics
-    test_mean: tuple[float, ...] | None
-    test_std: tuple[float, ...] | None
+    test_mean: tuple[Finite, ...] | None
+    test_std: tuple[Finite, ...] | None
     augment: bool
     crop_padding: NonNegativeInt
     crop_probability: Fraction
@@ -139,7 +139,7 @@ class ImageDataset(Dataset):
         files = self.files() or self.fetch()
 
         def read() -> dict[str, Array]:
-            arrays = images(self.read(files), f"dataset={self.name}")
+            arrays = images(self.read(files), files[0].parent)
             return {key: array for key, array in vars(arrays).items() if array is not None}
 
         return Arrays(**cached(self.name, files, read))

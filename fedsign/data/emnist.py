@@ -45,7 +45,7 @@ class Emnist(ImageDataset):
             y_train, y_test, writers = (
                 a.reshape(-1).astype(np.int64) for a in (train.labels, test.labels, train.writers)
             )
-        except (KeyError, IndexError, AttributeError, ValueError):
+        except (KeyError, IndexError, AttributeError, ValueError, TypeError):
             raise DataError(
                 f"{files[0]}: expected dataset.train and dataset.test with images, labels, writers"
             ) from None
@@ -54,4 +54,6 @@ class Emnist(ImageDataset):
 
 def _upright(pixels: Array) -> Array:
     """Images [N, 28, 28] from rows of 784 pixels in MATLAB's column order."""
+    if pixels.shape[1] != 784:
+        raise ValueError(f"images of {pixels.shape[1]} pixels")
     return pixels.reshape(-1, 28, 28).transpose(0, 2, 1)

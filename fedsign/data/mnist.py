@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import math
 import zlib
 from pathlib import Path
 from typing import ClassVar
@@ -72,9 +73,9 @@ def read_idx(path: Path) -> Array:
     if len(data) < 4 or data[:2] != b"\0\0" or data[2] != 8:
         raise DataError(f"{path}: not an idx file of unsigned bytes")
     start = 4 + 4 * data[3]
-    shape = tuple(int(n) for n in np.frombuffer(data[4:start], dtype=">i4"))
-    expected = start + int(np.prod(shape, dtype=np.int64))
-    if len(shape) != data[3] or len(data) != expected:
+    shape = [int.from_bytes(data[at : at + 4], "big") for at in range(4, start, 4)]
+    expected = start + math.prod(shape)
+    if len(data) != expected:
         raise DataError(f"{path}: has {len(data)} bytes; its header says {expected}")
     return np.frombuffer(data, dtype=np.uint8, offset=start).reshape(shape)
 

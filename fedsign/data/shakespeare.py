@@ -17,7 +17,7 @@ from fedsign.data.arrays import Array
 from fedsign.data.cache import cached
 from fedsign.data.dataset import Dataset, Kind
 from fedsign.errors import ConfigError, DataError
-from fedsign.options import Fraction, NonNegativeInt, PositiveInt, options
+from fedsign.options import Fraction, PositiveInt, Seed, options
 from fedsign.randomness import generator
 
 WINDOW = 80
@@ -59,7 +59,7 @@ class Shakespeare(Dataset):
     train_windows: PositiveInt | None
     test_windows: PositiveInt | None
     train_fraction: Fraction
-    draw: NonNegativeInt
+    draw: Seed
 
     def dimensions(self) -> tuple[tuple[int, ...], int]:
         """A window, and the characters of the alphabet."""
@@ -87,8 +87,9 @@ class Shakespeare(Dataset):
             if len(train[role]) > (self.train_windows or 0) and len(test[role]) > (self.test_windows or 0)
         ]
         wanted = len(long) if self.roles is None else self.roles
-        if wanted > len(long):
-            raise ConfigError(f"dataset.roles={wanted}: {len(long)} roles are long enough for the windows asked for")
+        if wanted > len(long) or not long:
+            given = "null" if self.roles is None else self.roles
+            raise ConfigError(f"dataset.roles={given}: {len(long)} roles are long enough for the windows asked for")
         kept = long if self.roles is None else sorted(generator(self.draw, "roles").permutation(long)[:wanted])
         trains = [self._run(train[role], self.train_windows, "train", role) for role in kept]
         tests = [self._run(test[role], self.test_windows, "test", role) for role in kept]
@@ -125,7 +126,7 @@ def encode(text: str) -> Array:
     """Positions in the alphabet, uint8; a character outside it is read as a space."""
     table = np.full(256, UNKNOWN, dtype=np.uint8)
     table[np.frombuffer(ALPHABET.encode(), dtype=np.uint8)] = np.arange(len(ALPHABET))
-    return table[np.frombuffer(text.encode("latin-1", errors="replace"), dtype=np.uint8)]
+    return table[np.minimum(np.frombuffer(text.encode("utf-32-le", "surrogatepass"), dtype="<u4"), 255)]
 
 
 def _from_texts(files: list[Path], train_fraction: float) -> dict[str, Array]:
@@ -161,6 +162,9 @@ def _from_json(train_files: list[Path], test_files: list[Path]) -> dict[str, Arr
             texts.append(text)
             at += len(text)
     users = list(starts["train"])
+    for split, files in (("train", train_files), ("test", test_files)):
+        if not starts[split]:
+            raise DataError(f"{files[0].parent}: no user has a sample")
     nothing = np.empty(0, dtype=np.int64)
     return _joined(texts, [starts["train"][u] for u in users], [starts["test"].get(u, nothing) for u in users])
 
@@ -173,6 +177,8 @@ def _users(path: Path) -> Iterator[tuple[str, Array, Array]]:
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise DataError(f"{path}: not a LEAF file with user_data, each with x and y ({error})") from None
     for user, x, y in samples:
+        if not all(isinstance(part, list) and all(isinstance(text, str) for text in part) for part in (x, y)):
+            raise DataError(f"{path}: the x and y of user {user} are not lists of texts")
         if len(x) != len(y) or not x:
             raise DataError(
                 f"{path}: user {user} has {len(x)} windows and {len(y)} targets; expected as many, at least one"

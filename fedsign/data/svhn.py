@@ -39,8 +39,7 @@ class Svhn(ImageDataset):
         for path in files:
             content = matlab(path)
             try:
-                x, y = content["X"].transpose(3, 0, 1, 2), content["y"].reshape(-1)
-            except (KeyError, ValueError):
+                parts += [content["X"].transpose(3, 0, 1, 2), content["y"].reshape(-1).astype("int64") % 10]
+            except (KeyError, ValueError, TypeError, AttributeError):
                 raise DataError(f"{path}: expected X [H, W, 3, N] and y [N, 1]") from None
-            parts += [x, y.astype("int64") % 10]
         return Arrays(*parts)

@@ -101,15 +101,14 @@ class Images(Classification):
         """Load the dataset onto the device. Raises DataError if it cannot be read or does not fit the config."""
         arrays = dataset.load()
         self.shape, self.classes = dataset.dimensions()
+        source = dataset.npz() if dataset.npz().exists() else f"dataset={dataset.name}"
         for split in ("train", "test"):
             x, y = getattr(arrays, f"x_{split}"), getattr(arrays, f"y_{split}")
             c, h, w = self.shape
             if x.shape[1:] != (h, w, c):
-                raise DataError(f"dataset={dataset.name}: images are {x.shape[1:]}; expected (H, W, C) = {(h, w, c)}")
+                raise DataError(f"{source}: images are {x.shape[1:]}; expected (H, W, C) = {(h, w, c)}")
             if y.max() >= self.classes:
-                raise DataError(
-                    f"dataset={dataset.name}: the {split} labels go up to {y.max()}; expected below {self.classes}"
-                )
+                raise DataError(f"{source}: the {split} labels go up to {y.max()}; expected below {self.classes}")
         self.labels, self.owners = arrays.y_train, arrays.owner_train
         self.x_train, self.y_train = (torch.from_numpy(a).to(device) for a in (arrays.x_train, arrays.y_train))
         self.x_test, self.y_test = (torch.from_numpy(a).to(device) for a in (arrays.x_test, arrays.y_test))
@@ -145,7 +144,9 @@ def _statistics(dataset: ImageDataset, key: str, x: np.ndarray) -> tuple[float, 
         return given
     if given is None:
         return (0.0 if key == "mean" else 1.0,) * x.shape[3]
-    share = np.bincount(x.reshape(-1), minlength=256) / x.size
+    step = max(1, 2**18 // x[0].size)  # images at a time: counting widens bytes to eight
+    counts = sum(np.bincount(x[i : i + step].reshape(-1), minlength=256) for i in range(0, len(x), step))
+    share = counts / x.size
     pixels = np.arange(256) / 255
     mean = share @ pixels
     value = mean if key == "mean" else np.sqrt(share @ (pixels - mean) ** 2)

@@ -38,13 +38,13 @@ class TinyImageNet(ImageDataset):
     def read(self, files: list[Path]) -> Arrays:
         """Images in the order of ``wnids.txt``, then of their names; labels are positions in ``wnids.txt``."""
         wnids, annotations = files
-        names = wnids.read_text().split()
+        names = _lines(wnids)
         train = [sorted((wnids.parent / "train" / name / "images").glob("*.JPEG")) for name in names]
         for name, found in zip(names, train, strict=True):
             if not found:
                 raise DataError(f"{wnids.parent / 'train' / name}: has no images/*.JPEG")
         label = {name: i for i, name in enumerate(names)}
-        rows = [line.split("\t") for line in annotations.read_text().splitlines() if line]
+        rows = [line.split("\t") for line in _lines(annotations)]
         try:
             y_test = np.array([label[row[1]] for row in rows])
         except (KeyError, IndexError):
@@ -55,6 +55,16 @@ class TinyImageNet(ImageDataset):
             _images([annotations.parent / "images" / row[0] for row in rows]),
             y_test,
         )
+
+
+def _lines(path: Path) -> list[str]:
+    try:
+        lines = [line for line in path.read_text().splitlines() if line.strip()]
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{path}: not a readable text ({error})") from None
+    if not lines:
+        raise DataError(f"{path}: is empty")
+    return lines
 
 
 def _images(paths: Sequence[Path]) -> Array:

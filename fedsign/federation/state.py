@@ -71,14 +71,19 @@ class ClientStates:
         for rows in self._rows.values():
             rows.flush()
         self._kept = [*self._kept[-1:], self.current.copy()]
+        self._new = False
         return self.current.copy()
 
-    def restore(self, slots: np.ndarray) -> None:
-        """Go back to a checkpoint's slot table. Raises FedsignError if the rows it refers to are gone."""
+    def restore(self, slots: np.ndarray, older: np.ndarray | None = None) -> None:
+        """Go back to a checkpoint's slot table; that of the `older` one that is kept stays protected.
+
+        Raises:
+            FedsignError: the rows it refers to are gone.
+        """
         if self._new and (slots >= 0).any():
             raise FedsignError(f"{self.folder}: the clients' state files are missing; resume=never starts over")
         self.current = slots.astype(np.int8).copy()
-        self._kept = [self.current.copy()]
+        self._kept = [self.current.copy()] if older is None else [older, self.current.copy()]
 
     def discard(self) -> None:
         """Delete the files: a finished run needs its clients' state no more."""

@@ -65,7 +65,9 @@ class RunDirectory:
         try:
             stored = yaml.safe_load(file.read_text())
         except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
-            raise ConfigError(f"output={self.path}: its config.yaml cannot be read ({error})") from None
+            raise ConfigError(
+                f"output={self.path}: its config.yaml cannot be read ({str(error).splitlines()[0]})"
+            ) from None
         if not isinstance(stored, dict):
             raise ConfigError(f"output={self.path}: its config.yaml is not a config; choose another output")
         stored.pop("hydra", None)
