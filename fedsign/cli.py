@@ -59,6 +59,10 @@ def _reported(arguments: Sequence[str]) -> Iterator[None]:
         if debug:
             raise
         _fail(usage.one_line(error, arguments, conf_folder()), 2)
+    except ValueError as error:
+        if debug or not str(error).startswith("Config group override"):
+            raise
+        _fail(usage.empty_choice(arguments, conf_folder()), 2)
     except FedsignError as error:
         if debug:
             raise
@@ -82,7 +86,7 @@ def _task(cfg: DictConfig) -> float | None:
             return sweep.run_job(resolved)
         try:
             summary = job.run(resolved)
-        except ConfigError:
+        except (ConfigError, DataError):
             _remove_if_empty(Path(str(resolved.get("output"))))
             raise
         if summary["status"] != "dry run":

@@ -60,10 +60,10 @@ def validated(cls: Callable[..., T], values: Mapping[str, Any], prefix: str = ""
         return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
     except pydantic.ValidationError as error:
         first = error.errors()[0]
-        raise ConfigError(_one_line(cls, first, prefix)) from None
+        raise ConfigError(_one_line(cls, first, prefix, values)) from None
 
 
-def _one_line(cls: Any, error: Any, prefix: str) -> str:
+def _one_line(cls: Any, error: Any, prefix: str, values: Mapping[str, Any]) -> str:
     path = [str(part) for part in error["loc"]]
     key = prefix + path[0] if path else prefix.rstrip(".")
     fields = {name: field.annotation_text for name, field in _fields(cls).items()}
@@ -71,12 +71,14 @@ def _one_line(cls: Any, error: Any, prefix: str) -> str:
     if kind in ("unexpected_keyword_argument", "extra_forbidden"):
         hint = closest(path[0], fields)
         return f"{key}: no such key{hint}; allowed: {', '.join(prefix + name for name in fields)}"
-    if kind in ("missing", "missing_argument"):
+    if kind in ("missing", "missing_argument") and len(path) == 1:
         return f"{key}: missing; it must be {fields.get(path[0], 'given')}"
     if kind == "value_error":
         return str(error["ctx"]["error"])
     field = _fields(cls).get(path[0])
     value = error["input"]
+    if len(path) > 1 and isinstance(values.get(path[0]), list):
+        value = tuple(values[path[0]])  # the list as a whole says more than the entry
     allowed = field.annotation_text if field else error["msg"].lower()
     hint = closest(value, field.choices) if field and isinstance(value, str) else ""
     return f"{key}={_shown(value)}: must be {allowed}{hint}"

@@ -71,11 +71,12 @@ class Simulator:
             self.counters["seconds"] += time.monotonic() - started
             tracker.cohort(self.t, clients)
             row = None
-            if self.t % self.config.eval.every == 0 or self.t == self.config.rounds:
+            stop = self._budget_spent()
+            if stop or self.t % self.config.eval.every == 0 or self.t == self.config.rounds:
                 row = self._row(columns)
                 tracker.metrics(row)
+                stop = stop or self._accurate(row)
             progress.update(self.t, row, self.counters["uplink_bits"])
-            stop = self._at_target(row)
             if self._checkpoint_due(saved_at) or stop or interrupts.received is not None:
                 self._save()
                 saved_at = time.monotonic()
@@ -165,12 +166,13 @@ class Simulator:
         row |= {"train_loss": columns.pop("train_loss", None), "seconds": round(self.counters["seconds"], 3)}
         return row | measured | columns
 
-    def _at_target(self, row: dict[str, Any] | None) -> bool:
-        stop = self.config.stop
-        if stop.uplink_bits is not None and self.counters["uplink_bits"] >= stop.uplink_bits:
-            return True
-        accuracy = row.get("test_accuracy") if row else None
-        return stop.accuracy is not None and accuracy is not None and accuracy >= stop.accuracy
+    def _budget_spent(self) -> bool:
+        budget = self.config.stop.uplink_bits
+        return budget is not None and self.counters["uplink_bits"] >= budget
+
+    def _accurate(self, row: dict[str, Any]) -> bool:
+        target, accuracy = self.config.stop.accuracy, row["test_accuracy"]
+        return target is not None and accuracy is not None and accuracy >= target
 
     def _checkpoint_due(self, saved_at: float) -> bool:
         every, minutes = self.config.checkpoint.every, self.config.checkpoint.minutes

@@ -9,6 +9,7 @@ from typing import Any
 
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
+from hydra.errors import OverrideParseException
 from omegaconf import OmegaConf
 from omegaconf.errors import MissingMandatoryValue
 
@@ -24,11 +25,11 @@ def one_line(error: Exception, arguments: Sequence[str], conf: Path) -> str:
         conf: the folder of the config groups.
     """
     text = str(error)
+    if isinstance(error, OverrideParseException):
+        return f"{error.override}: must have the form key=value ({text.splitlines()[0].strip()})"
     if match := re.search(r"Could not find '([^'/]+)/([^']+)'", text):
         group, name = match.groups()
-        allowed = sorted(
-            path.relative_to(conf / group).with_suffix("").as_posix() for path in (conf / group).rglob("*.yaml")
-        )
+        allowed = _choices(group, conf)
         return f"{group}={name}: no such choice{closest(name, allowed)}; allowed: {', '.join(allowed)}"
     if match := re.search(r"Could not override '([^']+)'", text):
         key = match.group(1)
@@ -46,6 +47,17 @@ def one_line(error: Exception, arguments: Sequence[str], conf: Path) -> str:
     if cause is not None and (reason := str(cause).splitlines()) and reason[0] not in first:
         return f"{first}: {reason[0]}"
     return first
+
+
+def empty_choice(arguments: Sequence[str], conf: Path) -> str:
+    """What to say of a config group that was set to null."""
+    empty = [a for a in arguments if (conf / a.partition("=")[0]).is_dir() and a.partition("=")[2] in ("null", "")]
+    group = empty[0].partition("=")[0] if empty else "a config group"
+    return f"{group}=null: must be one of {', '.join(_choices(group, conf))}"
+
+
+def _choices(group: str, conf: Path) -> list[str]:
+    return sorted(path.relative_to(conf / group).with_suffix("").as_posix() for path in (conf / group).rglob("*.yaml"))
 
 
 def _keys_beside(key: str, arguments: Sequence[str], conf: Path) -> list[str]:

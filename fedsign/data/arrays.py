@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import zipfile
 import zlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,10 +22,11 @@ UNREADABLE = (
     TypeError,
     AttributeError,
     EOFError,
-    NotImplementedError,
+    RuntimeError,
     zipfile.BadZipFile,
     zlib.error,
 )
+REQUIRED = ("x_train", "y_train", "x_test", "y_test")
 NPZ_KEYS = "x_train (uint8, NHWC or NHW), y_train, x_test, y_test"
 
 
@@ -47,55 +49,66 @@ class Arrays:
 
 def images(arrays: Arrays, source: Path | str) -> Arrays:
     """Check images and labels, and give images a channel axis. Raises DataError naming their source."""
-    parts = {}
+    given = {key: array for key, array in vars(arrays).items() if array is not None}
+    check_forms({key: (array.shape, array.dtype) for key, array in given.items()}, source)
     for split in ("train", "test"):
-        x, y = getattr(arrays, f"x_{split}"), getattr(arrays, f"y_{split}")
-        if x.dtype != np.uint8 or x.ndim not in (3, 4):
-            raise DataError(f"{source}: x_{split} is {x.dtype} {x.shape}; expected uint8 [N, H, W] or [N, H, W, C]")
-        if y.shape != (len(x),) or not np.issubdtype(y.dtype, np.integer):
-            raise DataError(f"{source}: y_{split} is {y.dtype} {y.shape}; expected integers [{len(x)}]")
-        if len(y) == 0 or y.min() < 0:
-            raise DataError(f"{source}: y_{split} is empty or has a negative label; expected labels from 0")
-        x = np.require(x, requirements=["C", "W"])  # a copy only of what readers give as views
-        parts[f"x_{split}"] = x[..., None] if x.ndim == 3 else x
-        parts[f"y_{split}"] = y.astype(np.int64)
-    shapes = [parts[f"x_{split}"].shape[1:] for split in ("train", "test")]
-    if shapes[0] != shapes[1]:
-        raise DataError(f"{source}: training images are {shapes[0]}, test images {shapes[1]}; expected the same")
-    owners = arrays.owner_train
-    if owners is not None and owners.shape != arrays.y_train.shape:
-        raise DataError(f"{source}: owner_train is {owners.shape}; expected {arrays.y_train.shape}")
-    return Arrays(**parts, owner_train=owners)
+        y = given[f"y_{split}"]
+        if y.min() < 0:
+            raise DataError(f"{source}: y_{split} has a negative label; expected labels from 0")
+        given[f"y_{split}"] = y.astype(np.int64)
+        x = np.require(given[f"x_{split}"], requirements=["C", "W"])  # a copy only of what readers give as views
+        given[f"x_{split}"] = x[..., None] if x.ndim == 3 else x
+    return Arrays(**given)
+
+
+def check_forms(forms: Mapping[str, tuple[tuple[int, ...], np.dtype[Any]]], source: Path | str) -> None:
+    """Check the shapes and types of images and labels. Raises DataError naming their source."""
+    missing = [key for key in REQUIRED if key not in forms]
+    if missing:
+        raise DataError(f"{source}: has no {', '.join(missing)}; it must hold {NPZ_KEYS}")
+    for split in ("train", "test"):
+        (shape, dtype), (labels, label_dtype) = forms[f"x_{split}"], forms[f"y_{split}"]
+        if dtype != np.uint8 or len(shape) not in (3, 4):
+            raise DataError(f"{source}: x_{split} is {dtype} {shape}; expected uint8 [N, H, W] or [N, H, W, C]")
+        if labels != shape[:1] or not np.issubdtype(label_dtype, np.integer):
+            raise DataError(f"{source}: y_{split} is {label_dtype} {labels}; expected integers [{shape[0]}]")
+        if shape[0] == 0:
+            raise DataError(f"{source}: y_{split} is empty; expected at least one sample")
+    train, test = ((*forms[f"x_{split}"][0][1:], 1)[:3] for split in ("train", "test"))
+    if train != test:
+        raise DataError(f"{source}: training images are {train}, test images {test}; expected the same")
+    if "owner_train" in forms and forms["owner_train"][0] != forms["y_train"][0]:
+        raise DataError(f"{source}: owner_train is {forms['owner_train'][0]}; expected {forms['y_train'][0]}")
 
 
 def read_npz(path: Path) -> Arrays:
     """Images from an npz file that a user may have made. Raises DataError naming the file."""
-    required = ("x_train", "y_train", "x_test", "y_test")
     try:
         with np.load(path, allow_pickle=False) as file:
-            missing = [k for k in required if k not in file.files]
-            if missing:
-                raise DataError(f"{path}: has no {', '.join(missing)}; it must hold {NPZ_KEYS}")
-            owners = file["owner_train"] if "owner_train" in file.files else None
-            arrays = Arrays(**{k: file[k] for k in required}, owner_train=owners)
+            arrays = {key: file[key] for key in (*REQUIRED, "owner_train") if key in file.files}
     except UNREADABLE as error:
         raise DataError(f"{path}: not a readable npz file ({error})") from None
-    return images(arrays, path)
+    check_forms({key: (array.shape, array.dtype) for key, array in arrays.items()}, path)
+    return images(Arrays(**arrays), path)
 
 
 def npz_shape(path: Path) -> tuple[tuple[int, int, int], int]:
-    """Image shape (C, H, W) and number of training images, from the header alone. Raises DataError."""
+    """Image shape (C, H, W) and number of training images, from the headers alone. Raises DataError naming the file."""
+    forms = {}
     try:
-        with zipfile.ZipFile(path) as archive, archive.open("x_train.npy") as member:
-            version = np.lib.format.read_magic(member)
-            read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-            shape = read(member)[0]
+        with zipfile.ZipFile(path) as archive:
+            for name in archive.namelist():
+                with archive.open(name) as member:
+                    version = np.lib.format.read_magic(member)
+                    first = version == (1, 0)
+                    read = np.lib.format.read_array_header_1_0 if first else np.lib.format.read_array_header_2_0
+                    shape, _, dtype = read(member)
+                    forms[name.removesuffix(".npy")] = (shape, dtype)
     except UNREADABLE as error:
-        raise DataError(f"{path}: not a readable npz file with x_train ({error})") from None
-    if len(shape) not in (3, 4):
-        raise DataError(f"{path}: x_train has shape {shape}; expected [N, H, W] or [N, H, W, C]")
-    channels = shape[3] if len(shape) == 4 else 1
-    return (channels, shape[1], shape[2]), shape[0]
+        raise DataError(f"{path}: not a readable npz file ({error})") from None
+    check_forms(forms, path)
+    samples, height, width, channels = (*forms["x_train"][0], 1)[:4]
+    return (channels, height, width), samples
 
 
 def npz_classes(path: Path) -> int:

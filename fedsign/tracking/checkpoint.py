@@ -68,7 +68,7 @@ def _whole(folder: Path, device: torch.device) -> Iterator[Snapshot]:
     for path in reversed(_files(folder)):
         try:
             snapshot = _read(path, device)
-        except (OSError, ValueError, KeyError, TypeError, EOFError, NotImplementedError, zipfile.BadZipFile) as error:
+        except (OSError, ValueError, KeyError, TypeError, EOFError, RuntimeError, zipfile.BadZipFile) as error:
             warnings.warn(f"checkpoint {path} is damaged ({error}); using an older one", stacklevel=3)
             path.unlink()
         else:
