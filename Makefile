@@ -25,7 +25,7 @@ run: $(VENV)/installed  ## the main job: three methods on real data, a table and
 	$(BIN)/fedsign -m +experiment=quickstart
 
 test: $(VENV)/installed-test  ## the whole suite
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto
 
 lint: $(VENV)/installed-test  ## style and types
 	$(BIN)/ruff check $(SOURCES)

@@ -427,14 +427,14 @@ def test_draws_do_not_depend_on_the_runs_seed(resolved, write_json, tmp_path):
 
 def test_roles_and_starts_are_drawn_uniformly(dataset, write_json):
     windows_of([(31, 13)] * 4, write_json)
-    draws, kept, late = 400, np.zeros(4), 0
+    draws, kept, late = 400, np.zeros(4), np.zeros(4)
     for draw in range(draws):
         windows = dataset(roles=1, train_windows=30, test_windows=12, draw=draw).load()
         role, start = divmod(int(windows.train[0]), 31 + WINDOW)
         kept[role] += 1
-        late += start
+        late[role] += start
     assert (abs(kept - draws / 4) < 5 * math.sqrt(draws * 3 / 16)).all()  # SE of a binomial count
-    assert abs(late - draws / 2) < 5 * math.sqrt(draws / 4)
+    assert (abs(late - kept / 2) < 5 * np.sqrt(kept / 4)).all()
 
 
 def test_windows_of_a_split_are_all_kept_where_none_are_asked_for(task, write_json):
