@@ -22,7 +22,7 @@ from fedsign import job, sweep, usage
 from fedsign.config import NOT_THE_EXPERIMENT, fingerprint
 from fedsign.errors import ConfigError, DataError, FedsignError
 from fedsign.interrupt import Interrupted
-from fedsign.tracking.run_directory import CONFIG_HEADER
+from fedsign.tracking.run_directory import CONFIG_HEADER, remove_if_empty
 
 LONGEST_NAME = 100  # characters of the overrides in a run directory's name
 
@@ -36,7 +36,7 @@ def conf_folder() -> Path:
 def main() -> None:
     """Entry point. Exit status: 0, 1 for a failed run, 2 for a wrong config, 130 or 143 after a signal."""
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra raises instead of printing; the printing is done here
-    os.environ["FEDSIGN_SWEEP"] = time.strftime("%Y-%m-%d_%H-%M-%S")
+    os.environ["FEDSIGN_SWEEP"] = time.strftime("%Y-%m-%d_%H-%M-%S") + f"_{os.getpid()}"
     register_resolvers()
     arguments = sys.argv[1:] = _run_again(sys.argv[1:])
     with _reported(arguments):
@@ -87,7 +87,7 @@ def _task(cfg: DictConfig) -> float | None:
         try:
             summary = job.run(resolved)
         except (ConfigError, DataError):
-            _remove_if_empty(Path(str(resolved.get("output"))))
+            remove_if_empty(Path(str(resolved.get("output"))))
             raise
         if summary["status"] != "dry run":
             from fedsign.report.summary import report
@@ -122,12 +122,6 @@ def _run_again(arguments: list[str]) -> list[str]:
             rest = arguments[i + 1 :] if value else arguments[i + 2 :]
             return [*arguments[:i], "--config-path", str(folder.absolute()), *rest]
     return arguments
-
-
-def _remove_if_empty(folder: Path) -> None:
-    """Undo what Hydra created for a run that never began."""
-    if folder.is_dir() and not any(folder.iterdir()):
-        folder.rmdir()
 
 
 def _fail(message: str, status: int) -> None:

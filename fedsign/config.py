@@ -151,6 +151,8 @@ SECTIONS: dict[str, type] = {
     "report": Report,
 }
 
+VALUES_ONLY = ("local", "eval", "stop", "checkpoint", "report")  # sections without choices
+
 
 class Config:
     """One validated run.
@@ -197,7 +199,10 @@ class Config:
     def _node(self, name: str) -> dict[str, Any]:
         node = self.resolved.get(name)
         if not isinstance(node, dict):
-            raise ConfigError(f"{name}={node}: must be a choice of the config group '{name}'")
+            what = (
+                f"a choice of the config group '{name}'" if name not in VALUES_ONLY else f"set key by key, {name}.KEY"
+            )
+            raise ConfigError(f"{name}={node}: must be {what}")
         return node
 
     @property

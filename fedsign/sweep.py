@@ -14,7 +14,7 @@ from omegaconf import DictConfig
 
 from fedsign import job
 from fedsign.errors import ConfigError, DataError, FedsignError
-from fedsign.tracking.run_directory import write_text
+from fedsign.tracking.run_directory import remove_if_empty, write_text
 
 FAILURE = "error.txt"  # in the directory of a failed job
 
@@ -38,6 +38,7 @@ def run_job(resolved: dict[str, Any]) -> float | None:
             "config": isinstance(error, (ConfigError, DataError)),
         }
         print(f"fedsign: error: {error}", file=sys.stderr)
+        remove_if_empty(Path(record["output"]))
         summary = {}
     except Exception as error:
         record |= {"status": "failed", "error": f"{type(error).__name__}: {error}", "config": False}

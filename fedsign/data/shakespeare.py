@@ -77,13 +77,13 @@ class Shakespeare(Dataset):
     def load(self) -> Windows:
         """Read, keep the roles and windows that the config asks for. Raises DataError naming the file."""
         arrays = self._all()
-        roles = int(arrays["owner_train"].max()) + 1
-        train = [arrays["train"][arrays["owner_train"] == role] for role in range(roles)]
-        test = [arrays["test"][arrays["owner_test"] == role] for role in range(roles)]
+        later = np.arange(1, int(arrays["owner_train"].max()) + 1)  # windows lie role by role
+        train = np.split(arrays["train"], np.searchsorted(arrays["owner_train"], later))
+        test = np.split(arrays["test"], np.searchsorted(arrays["owner_test"], later))
         # FedDyn's and FedSMU's rule: more than 2 000 training windows and more than 400 test windows
         long = [
             role
-            for role in range(roles)
+            for role in range(len(train))
             if len(train[role]) > (self.train_windows or 0) and len(test[role]) > (self.test_windows or 0)
         ]
         wanted = len(long) if self.roles is None else self.roles
@@ -112,7 +112,7 @@ class Shakespeare(Dataset):
                 f"dataset={self.name}: place LEAF's train/*.json and test/*.json, or by_play_and_character/*.txt, "
                 f"under {self.folder() / 'shakespeare'}; github.com/TalwalkarLab/leaf makes both"
             )
-        name = f"{self.name}-{self.train_fraction:g}"
+        name = f"{self.name}-{self.train_fraction}"
         return cached(name, texts, lambda: _from_texts(texts, self.train_fraction))
 
     def _json(self, split: str) -> list[Path]:

@@ -150,6 +150,10 @@ def _statistics(dataset: ImageDataset, key: str, x: np.ndarray) -> tuple[float, 
     pixels = np.arange(256) / 255
     mean = share @ pixels
     value = mean if key == "mean" else np.sqrt(share @ (pixels - mean) ** 2)
+    if key == "std" and value == 0:
+        raise DataError(
+            f"dataset={dataset.name}: its training images are all of one grey; std=train has nothing to measure"
+        )
     return (float(value),) * x.shape[3]
 
 

@@ -107,3 +107,9 @@ def write_text(path: Path, text: str) -> None:
     temporary = path.with_name(path.name + ".tmp")
     temporary.write_text(text)
     temporary.replace(path)
+
+
+def remove_if_empty(folder: Path) -> None:
+    """Undo what Hydra created for a run that never began."""
+    if folder.is_dir() and not any(folder.iterdir()):
+        folder.rmdir()
