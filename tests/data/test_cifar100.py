@@ -5,31 +5,15 @@ import pickle
 import numpy as np
 import pytest
 import torch
+from refusals import refusal
 from torchvision.datasets import cifar as official
 
 from fedsign.config import build
 from fedsign.data import tasks
-from fedsign.errors import DataError
+
+pytestmark = pytest.mark.usefixtures("cache")
 
 FOLDER = "cifar-100-python"
-
-
-def refusal(call):
-    with pytest.raises(DataError) as error:
-        call()
-    assert "\n" not in str(error.value)
-    return str(error.value)
-
-
-@pytest.fixture(autouse=True)
-def cache(monkeypatch, tmp_path):
-    monkeypatch.setenv("FEDSIGN_CACHE", str(tmp_path / "cache"))
-
-
-@pytest.fixture(scope="module")
-def nodes():
-    """Composed configs, since composing one takes longer than a test."""
-    return {}
 
 
 @pytest.fixture

@@ -5,12 +5,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from refusals import refusal
 from scipy.io import savemat
 from torchvision.datasets import utils
 
 from fedsign.config import build
 from fedsign.data import tasks
-from fedsign.errors import DataError
+
+pytestmark = pytest.mark.usefixtures("cache")
 
 N_TRAIN, N_TEST = 12, 5
 
@@ -43,24 +45,6 @@ def place(folder, variables=None, compressed=True):
     path = Path(folder) / "emnist-digits.mat"
     savemat(path, variables or content(), do_compression=compressed)
     return path
-
-
-def refusal(call):
-    with pytest.raises(DataError) as error:
-        call()
-    assert "\n" not in str(error.value)
-    return str(error.value)
-
-
-@pytest.fixture(autouse=True)
-def cache(monkeypatch, tmp_path):
-    monkeypatch.setenv("FEDSIGN_CACHE", str(tmp_path / "cache"))
-
-
-@pytest.fixture(scope="module")
-def nodes():
-    """Composed configs, since composing one takes longer than a test."""
-    return {}
 
 
 @pytest.fixture

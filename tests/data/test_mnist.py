@@ -8,11 +8,13 @@ import numpy as np
 import pytest
 import torch
 import torchvision
+from refusals import refusal
 
 from fedsign.config import build
 from fedsign.data import tasks
 from fedsign.data.mnist import FILES, FashionMnist
-from fedsign.errors import DataError
+
+pytestmark = pytest.mark.usefixtures("cache")
 
 CHOICES = {"mnist": "MNIST", "fmnist": "FashionMNIST"}  # and torchvision's names, which are those of its folders
 
@@ -45,18 +47,6 @@ def same(loaded, content):
     return all(np.array_equal(a, b) for a, b in pairs)
 
 
-def refusal(call):
-    with pytest.raises(DataError) as error:
-        call()
-    assert "\n" not in str(error.value)
-    return str(error.value)
-
-
-@pytest.fixture(autouse=True)
-def cache(monkeypatch, tmp_path):
-    monkeypatch.setenv("FEDSIGN_CACHE", str(tmp_path / "cache"))
-
-
 @pytest.fixture(autouse=True)
 def installed(monkeypatch, tmp_path):
     """The folder that stands for Debian's."""
@@ -68,12 +58,6 @@ def installed(monkeypatch, tmp_path):
 def root(tmp_path):
     (tmp_path / "root").mkdir()
     return tmp_path / "root"
-
-
-@pytest.fixture(scope="module")
-def nodes():
-    """Composed configs, since composing one takes longer than a test."""
-    return {}
 
 
 @pytest.fixture

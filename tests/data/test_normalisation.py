@@ -10,23 +10,14 @@ from fedsign.config import build
 from fedsign.data import tasks
 from fedsign.errors import ConfigError
 
+pytestmark = pytest.mark.usefixtures("cache")
+
 CONSTANTS = ((0.2, 0.5, 0.7), (0.3, 0.25, 1.5))
 KEYS = ("mean", "std", "test_mean", "test_std")
 CHANNELS = {
     "mnist": 1, "fmnist": 1, "emnist": 1, "mnist5k": 1, "digits": 1,
     "cifar10": 3, "cifar100": 3, "svhn": 3, "tinyimagenet": 3,
 }  # fmt: skip
-
-
-@pytest.fixture(autouse=True)
-def cache(monkeypatch, tmp_path):
-    monkeypatch.setenv("FEDSIGN_CACHE", str(tmp_path / "cache"))
-
-
-@pytest.fixture(scope="module")
-def nodes():
-    """Composed configs, since composing one takes longer than a test."""
-    return {}
 
 
 @pytest.fixture

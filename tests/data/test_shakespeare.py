@@ -6,11 +6,14 @@ import math
 import numpy as np
 import pytest
 import torch
+from refusals import refusal
 
 from fedsign.config import build
 from fedsign.data import shakespeare, tasks
 from fedsign.data.shakespeare import ALPHABET, encode
-from fedsign.errors import ConfigError, DataError
+from fedsign.errors import ConfigError
+
+pytestmark = pytest.mark.usefixtures("cache")
 
 WINDOW = 80
 FOLDER = "shakespeare"
@@ -52,24 +55,6 @@ def decoded(task):
 
 def joined(lists):
     return [sample for part in lists for sample in part]
-
-
-def refusal(call, kind=DataError):
-    with pytest.raises(kind) as error:
-        call()
-    assert "\n" not in str(error.value)
-    return str(error.value)
-
-
-@pytest.fixture(autouse=True)
-def cache(monkeypatch, tmp_path):
-    monkeypatch.setenv("FEDSIGN_CACHE", str(tmp_path / "cache"))
-
-
-@pytest.fixture(scope="module")
-def nodes():
-    """Composed configs, since composing one takes longer than a test."""
-    return {}
 
 
 @pytest.fixture

@@ -6,11 +6,13 @@ import numpy as np
 import pytest
 import torch
 import torchvision
+from refusals import refusal
 from scipy.io import savemat
 
 from fedsign.config import build
 from fedsign.data import tasks
-from fedsign.errors import DataError
+
+pytestmark = pytest.mark.usefixtures("cache")
 
 SIZES = {"train_32x32.mat": 12, "test_32x32.mat": 5}
 
@@ -26,24 +28,6 @@ def content(name):
 def place(folder, compressed=False):
     for name in SIZES:
         savemat(Path(folder) / name, content(name), do_compression=compressed)
-
-
-def refusal(call):
-    with pytest.raises(DataError) as error:
-        call()
-    assert "\n" not in str(error.value)
-    return str(error.value)
-
-
-@pytest.fixture(autouse=True)
-def cache(monkeypatch, tmp_path):
-    monkeypatch.setenv("FEDSIGN_CACHE", str(tmp_path / "cache"))
-
-
-@pytest.fixture(scope="module")
-def nodes():
-    """Composed configs, since composing one takes longer than a test."""
-    return {}
 
 
 @pytest.fixture

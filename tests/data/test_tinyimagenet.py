@@ -4,11 +4,13 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from refusals import refusal
 from torchvision.datasets import utils
 
 from fedsign.config import build
 from fedsign.data import tasks
-from fedsign.errors import DataError
+
+pytestmark = pytest.mark.usefixtures("cache")
 
 WNIDS = ("n03000000", "n01000000", "n02000000")  # the official list is not in the order of the alphabet
 PER_CLASS = 11  # so that _10 comes before _2 by name
@@ -51,24 +53,6 @@ def train_path(root, label, i):
 
 def validation_path(root, name):
     return root / "tiny-imagenet-200" / "val" / "images" / name
-
-
-def refusal(call):
-    with pytest.raises(DataError) as error:
-        call()
-    assert "\n" not in str(error.value)
-    return str(error.value)
-
-
-@pytest.fixture(autouse=True)
-def cache(monkeypatch, tmp_path):
-    monkeypatch.setenv("FEDSIGN_CACHE", str(tmp_path / "cache"))
-
-
-@pytest.fixture(scope="module")
-def nodes():
-    """Composed configs, since composing one takes longer than a test."""
-    return {}
 
 
 @pytest.fixture
