@@ -17,6 +17,8 @@ from torch import Tensor, nn
 from fedsign.errors import ConfigError
 from fedsign.options import Codes
 
+BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
+
 
 @dataclass(frozen=True)
 class Segment:
@@ -64,14 +66,16 @@ def layout(model: nn.Module, codes: Codes) -> Layout:
 
     Args:
         model: any module; integer buffers (batch counters) are left out.
-        codes: ``all`` codes every parameter; ``weights`` those with at least two axes, so no bias and no affine
-            parameter of a normalisation.
+        codes: ``all`` codes every parameter but the affine ones of batch normalisations, whose statistics are in the
+            tail too; ``weights`` those with at least two axes, so no bias and no normalisation.
 
     Raises:
         ConfigError: nothing would be coded.
     """
     parameters = dict(model.named_parameters())
-    coded = {n: p for n, p in parameters.items() if codes == "all" or p.dim() >= 2}
+    batch_norms = [n for n, module in model.named_modules() if isinstance(module, BATCH_NORMS)]
+    affine = {f"{norm}.{tensor}" for norm in batch_norms for tensor in ("weight", "bias")}
+    coded = {n: p for n, p in parameters.items() if n not in affine and (codes == "all" or p.dim() >= 2)}
     if not coded:
         raise ConfigError(f"algorithm.codes={codes}: leaves no parameter of this model to code; use codes=all")
     dense = {n: p for n, p in parameters.items() if n not in coded}

@@ -42,11 +42,17 @@ def test_segments_are_contiguous_and_cover_the_vector(model, codes):
     assert parts.segments[-1].stop == parts.parameters + parts.buffers == parts.coded + parts.tail
 
 
-def test_all_codes_every_parameter_in_the_modules_order(model):
+def test_all_codes_every_parameter_but_those_of_batch_norms_in_the_modules_order(model):
     parts = layout(model, "all")
-    names = [name for name, _ in model.named_parameters()]
-    assert [s.name for s in parts.segments[: len(names)]] == names
-    assert (parts.coded, parts.dense, parts.tensors) == (18 + 2 + 4 + 24 + 3 + 6, 0, 8)
+    assert [s.name for s in parts.segments[:4]] == ["0.weight", "0.bias", "4.weight", "4.bias"]
+    assert [s.name for s in parts.segments[4:8]] == ["1.weight", "1.bias", "5.weight", "5.bias"]
+    assert (parts.coded, parts.dense, parts.tensors) == (18 + 2 + 24 + 3, 4 + 6, 4)
+
+
+def test_affine_parameters_of_a_group_norm_are_coded_like_any_other():
+    group_norm = nn.Sequential(nn.Conv2d(1, 4, 3), nn.GroupNorm(2, 4))
+    assert layout(group_norm, "all").dense == 0
+    assert layout(group_norm, "weights").dense == 4 + 4 + 4
 
 
 def test_weights_puts_biases_and_affine_parameters_in_the_dense_tail(model):
