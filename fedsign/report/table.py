@@ -86,5 +86,5 @@ def readable(table: pd.DataFrame, target: float | None) -> pd.DataFrame:
             "not reached" if math.isnan(bits) else bits_text(bits) for bits in table["bits_to_target"]
         ]
     if "ratio" in table:
-        out["ratio to FedAvg"] = ["" if math.isnan(ratio) else f"{ratio:.1f}x fewer" for ratio in table["ratio"]]
+        out["ratio to FedAvg"] = ["" if math.isnan(ratio) else f"{ratio:.1f}x" for ratio in table["ratio"]]
     return out
