@@ -35,14 +35,14 @@ STYLE: dict[Any, Any] = {
 
 
 def accuracy_against_uplink(groups: dict[str, list[Run]], target: float | None, path: Path) -> None:
-    """Draw test accuracy (or the objective of the consensus problem) against cumulative uplink bits, log axis.
+    """Draw test accuracy (or the distance to the optimum of the consensus problem) against cumulative uplink bits, log axis.
 
     Args:
         groups: label to runs that differ in the seed alone; the mean is drawn, with its range over seeds.
         target: an accuracy to mark, or None.
         path: of the PNG.
     """
-    metric = "test_accuracy" if _has(groups, "test_accuracy") else "objective"
+    metric = "test_accuracy" if _has(groups, "test_accuracy") else "distance"
     scale = 100 if metric == "test_accuracy" else 1
     with plt.rc_context(STYLE):
         figure, axes = plt.subplots(figsize=(4.6, 3.2), layout="constrained")
@@ -66,7 +66,7 @@ def accuracy_against_uplink(groups: dict[str, list[Run]], target: float | None, 
         axes.xaxis.set_major_locator(LogLocator(numticks=12))
         axes.xaxis.set_minor_formatter(NullFormatter())
         axes.set_xlabel("uplink bits, all clients, cumulative")
-        axes.set_ylabel("test accuracy (%)" if scale == 100 else "objective")
+        axes.set_ylabel("test accuracy (%)" if scale == 100 else "distance to the optimum")
         if scale == 1:
             axes.set_yscale("log")
         if target is not None and scale == 100:

@@ -9,7 +9,7 @@ from fedsign.report.runs import Run
 
 
 def run(tmp_path, rounds, bits=100, column="test_accuracy", scale=1.0):
-    table = {"round": rounds, "uplink_bits": [bits * t for t in rounds], "test_accuracy": None, "objective": None}
+    table = {"round": rounds, "uplink_bits": [bits * t for t in rounds], "test_accuracy": None, "distance": None}
     return Run(tmp_path, {}, {}, pd.DataFrame(table | {column: [scale * t / (t + 1) for t in rounds]}))
 
 
@@ -93,10 +93,10 @@ def test_more_methods_than_colours_are_drawn(drawn, tmp_path):
     assert list(curves(axes)) == list(groups)
 
 
-def test_the_consensus_problem_is_drawn_by_its_objective(drawn, tmp_path):
-    axes, _ = drawn({"z": [run(tmp_path, [1, 2, 4], column="objective")]}, target=None)
+def test_the_consensus_problem_is_drawn_by_its_distance(drawn, tmp_path):
+    axes, _ = drawn({"z": [run(tmp_path, [1, 2, 4], column="distance")]}, target=None)
     assert (axes.get_xscale(), axes.get_yscale()) == ("log", "log")
-    assert axes.get_ylabel() == "objective"
+    assert axes.get_ylabel() == "distance to the optimum"
     assert list(curves(axes)["z"].get_ydata()) == pytest.approx([1 / 2, 2 / 3, 4 / 5])
 
 
