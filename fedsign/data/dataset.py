@@ -7,6 +7,7 @@ device and normalises there.
 from __future__ import annotations
 
 import os
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from pathlib import Path
 from typing import ClassVar, Literal
@@ -21,7 +22,7 @@ Statistics = tuple[Finite, ...] | Literal["train"] | None
 
 
 @options
-class Dataset:
+class Dataset(ABC):
     """What every dataset has.
 
     Attributes:
@@ -50,9 +51,9 @@ class Dataset:
         """Number of training samples; None where it is not known before loading."""
         return None
 
+    @abstractmethod
     def dimensions(self) -> tuple[tuple[int, ...], int]:
         """Shape of a sample as a model sees it, (C, H, W) for images, and number of classes. Raises DataError."""
-        raise NotImplementedError(f"{type(self).__name__} must say what shape its samples have")
 
     def check(self) -> None:
         """Refuse values that cannot be loaded, without loading. Raises ConfigError, DataError."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 
 
 @options
-class Partition:
+class Partition(ABC):
     """A rule that hands training samples to clients.
 
     Attributes:
@@ -42,6 +43,7 @@ class Partition:
                 f"has {samples} for training; at most clients={samples}"
             )
 
+    @abstractmethod
     def split(self, labels: Array, owners: Array | None, clients: int, rng: np.random.Generator) -> list[Array]:
         """Hand out the samples.
 
@@ -57,7 +59,6 @@ class Partition:
         Raises:
             ConfigError: the data does not allow the rule.
         """
-        raise NotImplementedError(f"{type(self).__name__} must say how it splits")
 
 
 @options

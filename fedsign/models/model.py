@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, ClassVar
 
 from fedsign.data.dataset import Kind
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 
 
 @options
-class ModelSpec:
+class ModelSpec(ABC):
     """What every model has.
 
     Attributes:
@@ -48,6 +49,7 @@ class ModelSpec:
         """Least height and width of an image it takes, in pixels."""
         return self.smallest
 
+    @abstractmethod
     def build(self, shape: tuple[int, ...], classes: int) -> nn.Module:
         """A module of freshly initialised parameters (torch's generator must have been seeded).
 
@@ -55,4 +57,3 @@ class ModelSpec:
             shape: of one sample: (C, H, W), (characters,) of a text window, or (d,) for vectors.
             classes: number of outputs.
         """
-        raise NotImplementedError(f"{type(self).__name__} must say how it is built")
