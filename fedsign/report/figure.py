@@ -35,7 +35,7 @@ STYLE: dict[Any, Any] = {
 
 
 def accuracy_against_uplink(groups: dict[str, list[Run]], target: float | None, path: Path) -> None:
-    """Draw test accuracy, or the consensus problem's distance to the optimum, against cumulative uplink bits (log axis).
+    """Draw test accuracy, or the consensus problem's distance to the optimum, against uplink bits (log axis).
 
     Args:
         groups: label to runs that differ in the seed alone; the mean is drawn, with its range over seeds.
