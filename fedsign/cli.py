@@ -20,7 +20,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from fedsign import job, sweep, usage
 from fedsign.config import NOT_THE_EXPERIMENT, fingerprint
-from fedsign.errors import ConfigError, DataError, FedsignError
+from fedsign.errors import FedsignError, InputError
 from fedsign.interrupt import Interrupted
 from fedsign.tracking.run_directory import CONFIG_HEADER, remove_if_empty
 
@@ -66,7 +66,7 @@ def _reported(arguments: Sequence[str]) -> Iterator[None]:
     except FedsignError as error:
         if debug:
             raise
-        _fail(str(error), 2 if isinstance(error, (ConfigError, DataError)) else 1)
+        _fail(str(error), 2 if isinstance(error, InputError) else 1)
     except Interrupted as interrupted:
         sys.exit(128 + interrupted.number)
     except KeyboardInterrupt:
@@ -86,7 +86,7 @@ def _task(cfg: DictConfig) -> float | None:
             return sweep.run_job(resolved)
         try:
             summary = job.run(resolved)
-        except (ConfigError, DataError):
+        except InputError:
             remove_if_empty(Path(str(resolved.get("output"))))
             raise
         if summary["status"] != "dry run":

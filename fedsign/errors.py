@@ -5,11 +5,15 @@ class FedsignError(Exception):
     """An error whose message is one line written for the user; shown without a traceback."""
 
 
-class ConfigError(FedsignError):
+class InputError(FedsignError):
+    """What was given cannot be run; exit status 2."""
+
+
+class ConfigError(InputError):
     """A config value that cannot be run: the message names the key, the value and what is allowed."""
 
 
-class DataError(FedsignError):
+class DataError(InputError):
     """A dataset that is missing, truncated or of the wrong form: the message names the file."""
 
 

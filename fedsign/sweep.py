@@ -13,7 +13,7 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
 
 from fedsign import job
-from fedsign.errors import ConfigError, DataError, FedsignError
+from fedsign.errors import FedsignError, InputError
 from fedsign.tracking.run_directory import remove_if_empty, write_text
 
 FAILURE = "error.txt"  # in the directory of a failed job
@@ -35,7 +35,7 @@ def run_job(resolved: dict[str, Any]) -> float | None:
         record |= {
             "status": "failed",
             "error": str(error),
-            "config": isinstance(error, (ConfigError, DataError)),
+            "config": isinstance(error, InputError),
         }
         print(f"fedsign: error: {error}", file=sys.stderr)
         remove_if_empty(Path(record["output"]))

@@ -7,12 +7,8 @@ from typing import Any
 from fedsign.config import Config
 from fedsign.tracking.table import Table
 
-TARGETS = [t / 20 for t in range(1, 20)] + [
-    0.96,
-    0.97,
-    0.98,
-    0.99,
-]  # accuracies whose first rounds are recorded
+# Accuracies whose first rounds are recorded.
+TARGETS = [*(percent / 100 for percent in range(5, 100, 5)), 0.96, 0.97, 0.98, 0.99]
 
 
 class Tracker:
