@@ -28,15 +28,15 @@ class Cifar10(ImageDataset):
         found = [self.folder() / name for name in self.batches]
         return found if all(path.exists() for path in found) else None
 
-    def fetch(self) -> list[Path]:
+    def place(self) -> str:
+        """What to put under the root by hand."""
+        return f"{Path(self.batches[0]).parent}/ or {self.name}.npz"
+
+    def download(self) -> None:
         """Download and unpack by torchvision."""
+        from torchvision import datasets
 
-        def download() -> None:
-            from torchvision import datasets
-
-            getattr(datasets, self.torchvision_name)(str(self.folder()), download=True)
-
-        return self.official(self.files, download, f"{Path(self.batches[0]).parent}/ or {self.name}.npz")
+        getattr(datasets, self.torchvision_name)(str(self.folder()), download=True)
 
     def read(self, files: list[Path]) -> Arrays:
         """Images and labels in the official order."""

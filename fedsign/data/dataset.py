@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Callable
 from pathlib import Path
 from typing import ClassVar, Literal
 
@@ -58,33 +57,6 @@ class Dataset(ABC):
     def check(self) -> None:
         """Refuse values that cannot be loaded, without loading. Raises ConfigError, DataError."""
 
-    def official(
-        self, files: Callable[[], list[Path] | None], download: Callable[[], object], place: str
-    ) -> list[Path]:
-        """The official files, downloaded if they are not there.
-
-        Args:
-            files: finds them; None if they are not all there.
-            download: brings them under `folder`.
-            place: what to put where by hand if that fails.
-
-        Raises:
-            DataError: they are not there and cannot be downloaded.
-        """
-        reason = "the files are still not there"
-        if files() is None:
-            print(f"downloading {self.name} into {self.folder()}")
-            try:
-                self.folder().mkdir(parents=True, exist_ok=True)
-                download()
-            except Exception as error:  # whatever a download can raise, the remedy is the same
-                reason = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'no reason given'}"
-        found = files()
-        if found is None:
-            by_hand = f"place {place} under {self.folder()} by hand"
-            raise DataError(f"dataset={self.name}: the download failed ({reason}); {by_hand}")
-        return found
-
 
 @options
 class ImageDataset(Dataset):
@@ -121,9 +93,28 @@ class ImageDataset(Dataset):
         """The official files, if they are all there."""
         return None
 
+    def place(self) -> str:
+        """What to put under the root by hand."""
+        return self.npz().name
+
+    def download(self) -> None:
+        """Bring the official files under the root; whatever it raises, the user is told what to place by hand."""
+        raise DataError("there is nowhere to download it from")
+
     def fetch(self) -> list[Path]:
-        """The official files, downloaded if they are not there. Raises DataError saying what to place where."""
-        raise DataError(f"dataset.name={self.name}: no file {self.npz()}; it must hold {NPZ_KEYS}")
+        """Download the official files. Raises DataError saying what to place where if they cannot be had."""
+        reason = "the files are still not there"
+        print(f"downloading {self.name} into {self.folder()}")
+        try:
+            self.folder().mkdir(parents=True, exist_ok=True)
+            self.download()
+        except Exception as error:  # whatever a download can raise, the remedy is the same
+            reason = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'no reason given'}"
+        found = self.files()
+        if found is None:
+            by_hand = f"place {self.place()} under {self.folder()} by hand"
+            raise DataError(f"dataset={self.name}: the download failed ({reason}); {by_hand}")
+        return found
 
     def read(self, files: list[Path]) -> Arrays:
         """Read the official files. Raises DataError naming the file."""
@@ -180,3 +171,7 @@ class ImageDataset(Dataset):
 @options
 class NpzDataset(ImageDataset):
     """Any ``<root>/<name>.npz``: ``dataset=npz dataset.name=NAME``."""
+
+    def fetch(self) -> list[Path]:
+        """There is no other source. Raises DataError naming the file and what it must hold."""
+        raise DataError(f"dataset.name={self.name}: no file {self.npz()}; it must hold {NPZ_KEYS}")

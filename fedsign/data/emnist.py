@@ -25,15 +25,15 @@ class Emnist(ImageDataset):
         places = (self.folder() / FILE, self.folder() / "matlab" / FILE)
         return next(([path] for path in places if path.exists()), None)
 
-    def fetch(self) -> list[Path]:
+    def place(self) -> str:
+        """What to put under the root by hand."""
+        return f"{FILE} (from {URL})"
+
+    def download(self) -> None:
         """Download and unpack the official archive."""
+        from torchvision.datasets.utils import download_and_extract_archive
 
-        def download() -> None:
-            from torchvision.datasets.utils import download_and_extract_archive
-
-            download_and_extract_archive(URL, str(self.folder()))
-
-        return self.official(self.files, download, f"{FILE} (from {URL})")
+        download_and_extract_archive(URL, str(self.folder()))
 
     def read(self, files: list[Path]) -> Arrays:
         """Upright images, labels and the writer of each training image."""

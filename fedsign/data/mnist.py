@@ -38,15 +38,15 @@ class Mnist(ImageDataset):
                 return [path for path in found if path is not None]
         return None
 
-    def fetch(self) -> list[Path]:
+    def place(self) -> str:
+        """What to put under the root by hand."""
+        return f"the four idx files ({FILES[0]}[.gz], ...)"
+
+    def download(self) -> None:
         """Download by torchvision."""
+        from torchvision import datasets
 
-        def download() -> None:
-            from torchvision import datasets
-
-            getattr(datasets, self.torchvision_name)(str(self.folder()), download=True)
-
-        return self.official(self.files, download, f"the four idx files ({FILES[0]}[.gz], ...)")
+        getattr(datasets, self.torchvision_name)(str(self.folder()), download=True)
 
     def read(self, files: list[Path]) -> Arrays:
         """Images and labels in the official order."""

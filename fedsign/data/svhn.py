@@ -22,16 +22,16 @@ class Svhn(ImageDataset):
         found = [self.folder() / name for name in FILES]
         return found if all(path.exists() for path in found) else None
 
-    def fetch(self) -> list[Path]:
+    def place(self) -> str:
+        """What to put under the root by hand."""
+        return " and ".join(FILES)
+
+    def download(self) -> None:
         """Download by torchvision."""
+        from torchvision.datasets import SVHN
 
-        def download() -> None:
-            from torchvision.datasets import SVHN
-
-            for split in ("train", "test"):
-                SVHN(str(self.folder()), split=split, download=True)
-
-        return self.official(self.files, download, " and ".join(FILES))
+        for split in ("train", "test"):
+            SVHN(str(self.folder()), split=split, download=True)
 
     def read(self, files: list[Path]) -> Arrays:
         """Images [N, 32, 32, 3] and labels 0..9."""

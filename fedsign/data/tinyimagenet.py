@@ -25,15 +25,15 @@ class TinyImageNet(ImageDataset):
         found = [self.folder() / FOLDER / "wnids.txt", self.folder() / FOLDER / "val" / "val_annotations.txt"]
         return found if all(path.exists() for path in found) else None
 
-    def fetch(self) -> list[Path]:
+    def place(self) -> str:
+        """What to put under the root by hand."""
+        return f"{FOLDER}/ (from {URL})"
+
+    def download(self) -> None:
         """Download and unpack the official archive."""
+        from torchvision.datasets.utils import download_and_extract_archive
 
-        def download() -> None:
-            from torchvision.datasets.utils import download_and_extract_archive
-
-            download_and_extract_archive(URL, str(self.folder()))
-
-        return self.official(self.files, download, f"{FOLDER}/ (from {URL})")
+        download_and_extract_archive(URL, str(self.folder()))
 
     def read(self, files: list[Path]) -> Arrays:
         """Images in the order of ``wnids.txt``, then of their names; labels are positions in ``wnids.txt``."""
