@@ -4,95 +4,12 @@ import naive
 import numpy as np
 import pandas as pd
 import pytest
-import torch
+from cases import AT_ZERO, CASES, DRAWS
+from cases.draws import SEED
 
 from fedsign import cli
-from fedsign.local.streams import Streams
-from fedsign.simulator import SERVER
 
-SEED = 3
 TOLERANCE = 1e-5
-LION = {"beta_1": 0.9, "beta_2": 0.99, "gamma_1": 0.05, "gamma_2": 0.1}
-EQUAL_BETAS = LION | {"beta_2": 0.9}
-ZSIGN = {"sigma": 1.0, "server_lr": 0.5}
-
-# name: (method, keys of algorithm.*, keys of local.*)
-CASES = {
-    "fedavg": ("fedavg", {}, {}),
-    "fedavg-server_lr": ("fedavg", {"server_lr": 0.5}, {"lr_decay": 0.9}),
-    "fedsmu": ("fedsmu", LION, {}),
-    "fedsmu-equal_betas": ("fedsmu", EQUAL_BETAS, {}),
-    "fedsmu-no_momentum": ("fedsmu", LION | {"beta_1": 0.0}, {}),
-    "fedsmu-gamma_1_decay": ("fedsmu", LION | {"gamma_1_decay": 0.8}, {}),
-    "fedsmu-lr_decay": ("fedsmu", LION, {"lr_decay": 0.8}),
-    "fedsmu-majority": ("fedsmu", LION | {"aggregate": "majority"}, {}),
-    "fedsmu-majority-zero": ("fedsmu", LION | {"aggregate": "majority", "sign_zero": "zero"}, {}),
-    "fedsmu-majority-plus": ("fedsmu", LION | {"aggregate": "majority", "sign_zero": "plus"}, {}),
-    "fedsmu-3bits": ("fedsmu", LION | {"bits": 3}, {}),
-    "fedsmu-8bits": ("fedsmu", LION | {"bits": 8}, {}),
-    "fedsmu-32bits": ("fedsmu", LION | {"bits": 32}, {}),
-    "fedsmumc": ("fedsmumc", LION, {}),
-    "fedsmumc-equal_betas": ("fedsmumc", EQUAL_BETAS, {"lr_decay": 0.8}),
-    "fed_locallion": ("fed_locallion", LION, {}),
-    "fed_locallion-server_lr": ("fed_locallion", LION | {"server_lr": 0.5}, {}),
-    "fed_globallion": ("fed_globallion", LION, {}),
-    "zsign-no_noise": ("zsign", {"sigma": 0.0, "server_lr": 0.5}, {}),
-    "zsign-gaussian": ("zsign", ZSIGN | {"z": 1}, {}),
-    "zsign-uniform": ("zsign", ZSIGN | {"z": "inf"}, {}),
-    "zsign-2": ("zsign", ZSIGN | {"z": 2}, {}),
-    "zsign-0.5": ("zsign", ZSIGN | {"z": 0.5}, {}),
-    "zsign-200": ("zsign", ZSIGN | {"z": 200}, {}),
-    "zsign-lr_decay": ("zsign", ZSIGN | {"z": 1}, {"lr_decay": 0.8}),
-    "zsign-update": ("zsign", {"sigma": 0.2, "server_lr": 0.5, "z": 1, "noise_scale": "update"}, {}),
-    "zsign-update-uniform": ("zsign", {"sigma": 0.2, "server_lr": 0.5, "z": "inf", "noise_scale": "update"}, {}),
-    "signsgd": ("signsgd", {"server_lr": 0.05}, {}),
-    "signsgd-majority": ("signsgd", {"server_lr": 0.05, "aggregate": "majority"}, {}),
-    "signsgd-majority-zero": ("signsgd", {"server_lr": 0.05, "aggregate": "majority", "sign_zero": "zero"}, {}),
-    "signsgd-momentum": ("signsgd", {"server_lr": 0.05, "theta": 0.9}, {}),
-    "signsgd-look_ahead": ("signsgd", {"server_lr": 0.05, "theta": 0.5, "alpha": 1.0}, {}),
-    "signsgd-sim-majority": ("signsgd", {"server_lr": 0.05, "theta": 0.9, "alpha": 9.0, "aggregate": "majority"}, {}),
-    "sgdm": ("sgdm", {"server_lr": 0.05, "momentum": 0.9}, {}),
-    "sgdm-no_momentum": ("sgdm", {"server_lr": 0.05, "momentum": 0.0}, {}),
-}
-
-# The methods at the zeros of Sign, with numbers whose arithmetic is exact in float32 so that both sides see the same.
-DYADIC = {"beta_1": 0.5, "beta_2": 0.5, "gamma_1": 2.0**-6, "gamma_2": 0.0}
-AT_ZERO = {
-    "fedsmu": ("fedsmu", DYADIC),
-    "fedsmu-majority": ("fedsmu", DYADIC | {"aggregate": "majority"}),
-    "fedsmumc": ("fedsmumc", DYADIC),
-    "fed_locallion": ("fed_locallion", DYADIC),
-    "fed_globallion": ("fed_globallion", DYADIC),
-    "zsign": ("zsign", {"sigma": 0.0, "server_lr": 0.25}),
-    "signsgd": ("signsgd", {"server_lr": 2.0**-6}),
-    "signsgd-majority": ("signsgd", {"server_lr": 2.0**-6, "aggregate": "majority"}),
-    "signsgd-momentum": ("signsgd", {"server_lr": 2.0**-6, "theta": 0.5}),
-}
-
-
-def streams(t, client):
-    return Streams(SEED, t, [SERVER if client == naive.SERVER else client], torch.device("cpu"))
-
-
-def coin(d):
-    def draw(t, client):
-        return np.where(streams(t, client).uniform("sign_zero", d)[0].numpy() < 0.5, 1.0, -1.0)
-
-    return draw
-
-
-def z_noise(z, d):
-    def draw(t, client):
-        source = streams(t, client)
-        if z == 1:
-            return source.normal("z_noise", d)[0].double().numpy()
-        uniform = 2 * source.uniform("z_noise", d)[0].double().numpy() - 1
-        if z == "inf":
-            return uniform
-        radius = source.gamma("z_noise_radius", d, 1 + 1 / (2 * z))[0].double().numpy()
-        return uniform * (2 * radius) ** (1 / (2 * z))
-
-    return draw
 
 
 def overrides(method, keys, local, targets, **top):
@@ -106,11 +23,8 @@ def expected(method, keys, local, targets, out):
     y = np.load(targets).astype(np.float32).astype(np.float64)
     cohorts = [[int(i) for i in str(row).split()] for row in pd.read_csv(out / "cohorts.csv")["clients"]]
     problem = naive.Problem(y, cohorts, **local)
-    keys, draws = dict(keys), {}
-    if method == "zsign":
-        draws["noise"] = z_noise(keys.pop("z", 1), y.shape[1])
-    if method not in ("fedavg", "sgdm"):
-        draws["coin"] = coin(y.shape[1])
+    keys = dict(keys)
+    draws = DRAWS[method](method, keys, y.shape[1])
     return problem, naive.METHODS[method](problem, **keys, **draws)
 
 

@@ -1,0 +1,64 @@
+"""A method taken out of the simulator: its client and server called by hand on given numbers."""
+
+import numpy as np
+import torch
+from omegaconf import OmegaConf
+
+from fedsign import cli, config
+from fedsign.algorithms.base import Round
+from fedsign.local.streams import Streams
+from fedsign.local.training import LocalTraining, Trained
+from fedsign.models.parameters import Layout, Segment
+from fedsign.simulator import SERVER
+
+
+def algorithm(name, **keys):
+    """The method alone, with the defaults of its yaml but for the given keys."""
+    node = OmegaConf.load(cli.conf_folder() / "algorithm" / f"{name}.yaml")
+    return config.build(OmegaConf.to_container(node) | keys, "algorithm.")
+
+
+class Given(LocalTraining):
+    """Local training whose outcome is given: every client ends at x - lr * v, and its gradient is v [n, d]."""
+
+    def __init__(self, v, lr=1.0):
+        self.v, self.lr = v, lr
+
+    def train(self, x, *, correction=None, weights=None, optimizer=None):
+        return Trained(x - self.lr * self.v)
+
+    def gradient(self, x):
+        return self.v
+
+    def log(self, name, values):
+        pass
+
+
+def streams(clients, t=1, seed=11):
+    return Streams(seed, t, clients, torch.device("cpu"))
+
+
+def flat(d):
+    return Layout((Segment("x", 0, d, (d,)),), coded=d, dense=0, buffers=0, tensors=1)
+
+
+def round_of(n, d, t=1, samples=None):
+    """What the server knows of round t with clients 0 to n - 1."""
+    return Round(
+        t=t,
+        clients=list(range(n)),
+        samples=torch.tensor(samples or [1] * n),
+        population=n,
+        lr=1.0,
+        layout=flat(d),
+        streams=streams([SERVER], t),
+        log=lambda name, value: None,
+    )
+
+
+def bits_of(row, d):
+    return np.unpackbits(row.numpy(), count=d).astype(bool)
+
+
+def fair_signs(n, d, seed=0):
+    return torch.from_numpy(np.random.default_rng(seed).choice([-1.0, 1.0], size=(n, d)).astype(np.float32))
