@@ -19,7 +19,7 @@ from fedsign.federation.state import ClientStates
 from fedsign.interrupt import Interrupted, Interrupts
 from fedsign.local.streams import Streams
 from fedsign.metrics import MagnitudeUniformity
-from fedsign.tracking import checkpoint
+from fedsign.tracking.checkpoint import Checkpoints, Snapshot
 from fedsign.tracking.progress import RoundProgress
 from fedsign.tracking.tracker import Tracker
 
@@ -37,15 +37,16 @@ class Simulator:
         self.server: dict[str, Tensor] = self.algorithm.init(setup.initial[:d].clone(), self.layout)
         self.tail = setup.initial[d:].clone()
         self.counters = {"uplink_bits": 0.0, "uplink_bits_formula": 0.0, "downlink_bits": 0.0, "seconds": 0.0}
-        self.checkpoints = config.output / "checkpoint"
+        self.checkpoints = Checkpoints(config.output / "checkpoint")
         if config.resume == "never":
-            checkpoint.clear(self.checkpoints)
-        last = checkpoint.load(self.checkpoints, self.executor.device)
-        self.t = 0
-        self.states = ClientStates(self.checkpoints, self.algorithm.client_state, config.clients, d)
-        if last is not None:
-            self.t, self.server, self.tail, self.counters = last.t, last.server, last.tail, last.counters
-            self.states.restore(last.slots, checkpoint.older_slots(self.checkpoints, last.t))
+            self.checkpoints.clear()
+        self.t, self.stopped = 0, False
+        self.states = ClientStates(self.checkpoints.folder, self.algorithm.client_state, config.clients, d)
+        if found := self.checkpoints.load(self.executor.device, self.states.intact):
+            last = found[0]
+            self.t, self.stopped = last.t, last.stopped
+            self.server, self.tail, self.counters = last.server, last.tail, last.counters
+            self.states.restore([snapshot.slots for snapshot in found])
 
     def run(self, tracker: Tracker, progress: RoundProgress, interrupts: Interrupts) -> str:
         """Run the rounds that are left.
@@ -63,7 +64,7 @@ class Simulator:
             FedsignError: an update that is not finite, or a payload that cannot be decoded.
         """
         saved_at = time.monotonic()
-        while self.t < self.config.rounds:
+        while self.t < self.config.rounds and not self.stopped:
             started = time.monotonic()
             clients = cohort(self.config.seed, self.t + 1, self.config.clients, self.config.cohort)
             columns = self._round(self.t + 1, clients)
@@ -71,21 +72,19 @@ class Simulator:
             self.counters["seconds"] += time.monotonic() - started
             tracker.cohort(self.t, clients)
             row = None
-            stop = self._budget_spent()
-            if stop or self.t % self.config.eval.every == 0 or self.t == self.config.rounds:
+            self.stopped = self._budget_spent()
+            if self.stopped or self.t % self.config.eval.every == 0 or self.t == self.config.rounds:
                 row = self._row(columns)
                 tracker.metrics(row)
-                stop = stop or self._accurate(row)
+                self.stopped = self.stopped or self._accurate(row)
             progress.update(self.t, row, self.counters["uplink_bits"])
-            if self._checkpoint_due(saved_at) or stop or interrupts.received is not None:
-                self._save()
+            if self._checkpoint_due(saved_at) or interrupts.received is not None:
+                self._save(tracker)
                 saved_at = time.monotonic()
-            if stop:
-                return "stopped"
             if interrupts.received is not None:
                 raise Interrupted(interrupts.received)
-        self._save()
-        return "finished"
+        self._save(tracker)
+        return "stopped" if self.stopped else "finished"
 
     def model(self) -> Tensor:
         """The global model with its tail, [coded + dense + buffers]."""
@@ -180,9 +179,11 @@ class Simulator:
             return True
         return minutes is not None and time.monotonic() - saved_at >= 60 * minutes
 
-    def _save(self) -> None:
-        snapshot = checkpoint.Snapshot(self.t, self.server, self.tail, self.states.commit(), self.counters)
-        checkpoint.save(self.checkpoints, snapshot)
+    def _save(self, tracker: Tracker) -> None:
+        """Write a checkpoint, when all that it counts on is on the disk."""
+        tracker.sync()
+        slots = self.states.commit()
+        self.checkpoints.save(Snapshot(self.t, self.stopped, self.server, self.tail, slots, self.counters))
 
 
 def _bits(rows: Iterable[Tensor]) -> int:
