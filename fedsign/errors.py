@@ -30,6 +30,10 @@ class PayloadError(FedsignError):
         self.row = row
 
 
+class NotFiniteError(PayloadError):
+    """Values to send, or sent, that are NaN or infinite: a client whose training diverged."""
+
+
 def warn(message: str) -> None:
     """Tell the user in one line what went wrong and was got over."""
     print(f"fedsign: warning: {message}", file=sys.stderr, flush=True)
