@@ -11,8 +11,10 @@ from torch import Tensor
 
 from fedsign.algorithms.base import Round
 from fedsign.codecs import Float32
+from fedsign.codecs.codec import finite
 from fedsign.config import Config
-from fedsign.errors import FedsignError, PayloadError
+from fedsign.errors import FedsignError, NotFiniteError, PayloadError
+from fedsign.execution.serial import SerialTraining
 from fedsign.execution.setup import Setup
 from fedsign.federation.sampling import cohort
 from fedsign.federation.state import ClientStates
@@ -36,7 +38,8 @@ class Simulator:
         d = self.layout.coded
         self.server: dict[str, Tensor] = self.algorithm.init(setup.initial[:d].clone(), self.layout)
         self.tail = setup.initial[d:].clone()
-        self.counters = {"uplink_bits": 0.0, "uplink_bits_formula": 0.0, "downlink_bits": 0.0, "seconds": 0.0}
+        self.counters = {"uplink_bits": 0.0, "uplink_bits_formula": 0.0, "downlink_bits": 0.0}
+        self.counters |= {"seconds": 0.0, "dropped": 0.0}
         self.checkpoints = Checkpoints(config.output / "checkpoint")
         if config.resume == "never":
             self.checkpoints.clear()
@@ -100,27 +103,47 @@ class Simulator:
         uplink: dict[str, list[Tensor]] = {}
         logs: dict[str, list[Tensor]] = {}
         mu_index = MagnitudeUniformity() if self.config.eval.mu_index else None
-        for part in self.executor.split(clients):
-            training = self.executor.training(part, t, tail)
+        parts, sane = [*self.executor.split(clients)], list[int]()
+        while parts:
+            part = parts.pop(0)
             try:
-                states = self.states.read(part, self.executor.device)
-                sent, states = self.algorithm.client(downlink, states, training, training.streams)
-                sent = sent | {TAIL: Float32().encode(training.tails)}
+                sent, training = self._clients(t, part, downlink, tail)
             except PayloadError as error:
-                raise _named(error, t, part) from None
-            self.states.write(part, states)
+                if self.config.on_nan == "stop" or not isinstance(error, NotFiniteError):
+                    raise _named(error, t, part) from None
+                if len(part) > 1:  # one by one; their numbers do not depend on who is trained beside them
+                    parts = [[client] for client in part] + parts
+                else:
+                    self.counters["dropped"] += 1
+                continue
+            sane += part
             for name, rows in sent.items():
                 uplink.setdefault(name, []).extend(rows)
             for name, values in training.logs.items():
                 logs.setdefault(name, []).append(values)
             if mu_index is not None and training.updates is not None:
                 mu_index.add(training.updates)
+        if not sane:
+            raise FedsignError(f"round {t}: the updates of all {len(clients)} clients are NaN or infinite")
 
         columns = {name: float(torch.cat(values).mean()) for name, values in logs.items()}
         if mu_index is not None and mu_index.n:
             columns["mu_index"] = mu_index.value()
-        self._aggregate(t, clients, uplink, columns)
+        self._aggregate(t, sane, uplink, columns)
         return columns
+
+    def _clients(
+        self, t: int, part: list[int], downlink: dict[str, Tensor], tail: Tensor
+    ) -> tuple[dict[str, list[Tensor]], SerialTraining]:
+        """The side of some clients: train, encode, keep their state. Raises PayloadError before any is kept."""
+        training = self.executor.training(part, t, tail)
+        states = self.states.read(part, self.executor.device)
+        sent, states = self.algorithm.client(downlink, states, training, training.streams)
+        sent = sent | {TAIL: Float32().encode(training.tails)}
+        if training.updates is not None:
+            finite(training.updates)  # an infinite weight may have a finite sign
+        self.states.write(part, states)
+        return sent, training
 
     def _aggregate(
         self, t: int, clients: list[int], uplink: dict[str, list[Tensor]], columns: dict[str, float]
@@ -163,6 +186,8 @@ class Simulator:
         row |= {k: int(self.counters[k]) for k in ("uplink_bits", "uplink_bits_formula", "downlink_bits")}
         row |= {k: measured.pop(k, None) for k in ("test_accuracy", "test_loss")}
         row |= {"train_loss": columns.pop("train_loss", None), "seconds": round(self.counters["seconds"], 3)}
+        if self.config.on_nan == "drop":
+            row["dropped"] = int(self.counters["dropped"])
         return row | measured | columns
 
     def _budget_spent(self) -> bool:
