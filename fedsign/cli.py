@@ -83,13 +83,15 @@ def _task(cfg: DictConfig) -> float | None:
     with _reported(sys.argv[1:]):  # here too, before Hydra adds lines of its own
         resolved: Any = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
         if HydraConfig.get().mode == RunMode.MULTIRUN:
+            if job.TORCHRUN:
+                raise InputError("torchrun starts one run; a sweep takes hydra/launcher= or hardware.workers=")
             return sweep.run_job(resolved)
         try:
             summary = job.run(resolved)
         except InputError:
             remove_if_empty(Path(str(resolved.get("output"))))
             raise
-        if summary["status"] != "dry run":
+        if summary["status"] in ("finished", "stopped"):
             from fedsign.report.summary import report
 
             print(report([Path(resolved["output"])], Path(resolved["output"])))

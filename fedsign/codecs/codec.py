@@ -56,3 +56,8 @@ def finite(x: Tensor) -> Tensor:
         if not ok.all():
             raise NotFiniteError("values to send are NaN or infinite", int((~ok).nonzero()[0, 0]))
     return x
+
+
+def may_hold(mask: Tensor) -> bool:
+    """Whether any entry holds, where looking is free: on a CPU. Elsewhere yes, rather than wait for the device."""
+    return mask.device.type != "cpu" or bool(mask.any())

@@ -68,6 +68,11 @@ class ClientStates:
                     file.write(_checksum(row))
         self.current[clients] = slots
 
+    def written(self, clients: list[int]) -> None:
+        """Take note of the rows of these clients that other processes have written since the last checkpoint."""
+        if self.names:
+            self.current[clients] = [self._free_slot(client) for client in clients]
+
     def commit(self) -> np.ndarray:
         """Make the rows as they are now part of a checkpoint; its slot table is returned. Two are kept.
 
