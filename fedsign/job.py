@@ -28,19 +28,20 @@ def run(resolved: dict[str, Any]) -> dict[str, Any]:
 
     Raises:
         FedsignError: one line for the user.
-        Interrupted: by a signal; a checkpoint is written.
+        Interrupted: by a signal; a checkpoint of the rounds done is written.
     """
     config = Config(resolved)
     if config.partition.show:
         return _show_partition(config)
     directory = RunDirectory(config)
-    if directory.status == "finished":
-        print(f"{directory.path}: finished already; resume=never starts over")
-        return directory.summary()
-    directory.write_config()
-    if config.dry_run:
-        return _dry_run(config, directory)
-    return _simulate(config, directory)
+    with directory.locked():
+        if directory.status == "finished":
+            print(f"{directory.path}: finished already; resume=never starts over")
+            return directory.summary()
+        directory.write_config()
+        if config.dry_run:
+            return _dry_run(config, directory)
+        return _simulate(config, directory)
 
 
 def _show_partition(config: Config) -> dict[str, Any]:
@@ -86,7 +87,8 @@ def _simulate(config: Config, directory: RunDirectory) -> dict[str, Any]:
         tracker = Tracker(config, simulator.t)
         summary: dict[str, Any] = {"status": "failed"}
         try:
-            with RoundProgress(config.algorithm.title, config.rounds, simulator.t) as progress:
+            bar = RoundProgress(config.algorithm.title, config.rounds, simulator.t)
+            with bar as progress, interrupts.held():
                 status = simulator.run(tracker, progress, interrupts)
             directory.write_model(
                 {name: tensor.cpu().numpy() for name, tensor in simulator.layout.named(simulator.model()).items()}
