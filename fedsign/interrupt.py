@@ -46,6 +46,14 @@ class Interrupts:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
         for number, handler in self._before.items():
             signal.signal(number, handler)
+        if self._pass_on and self.received is not None and isinstance(error, Exception):
+            raise Interrupted(self.received) from None  # whatever a child that had to stop led to
+
+    def remember(self) -> None:
+        """From now on, outside of any block, the first signal is only remembered."""
+        if not self._held:
+            self.__enter__()
+            self._held = True
 
     @contextlib.contextmanager
     def held(self) -> Iterator[None]:

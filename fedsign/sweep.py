@@ -32,7 +32,11 @@ def run_job(resolved: dict[str, Any]) -> float | None:
         Interrupted: by a signal. A child process that runs jobs skips those that are left instead: what it raised
             would have its siblings killed before they have saved their rounds.
     """
+    child = multiprocessing.parent_process() is not None
+    if child:
+        interrupts.remember()  # between the jobs too
     if interrupts.received is not None:
+        remove_if_empty(Path(resolved["output"]))
         return None
     hydra = HydraConfig.get()
     record: dict[str, Any] = {"output": str(Path(resolved["output"]).absolute())}
@@ -41,7 +45,7 @@ def run_job(resolved: dict[str, Any]) -> float | None:
         summary = job.run(resolved)
         record["status"] = summary.get("status")
     except Interrupted as interrupted:
-        if multiprocessing.parent_process() is None:
+        if not child:
             raise
         interrupts.received = interrupted.number
         return None
