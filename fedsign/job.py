@@ -96,6 +96,7 @@ def _simulate(config: Config, directory: RunDirectory) -> dict[str, Any]:
             summary = {"status": status} | _identity(config, simulator.layout) | tracker.summary()
             summary |= {"wall_seconds": round(simulator.counters["seconds"], 3)}
             summary |= {"session_seconds": round(time.monotonic() - started, 3)} | describe(config.hardware.device)
+            tracker.close(summary, failed=False)  # what is lost after the summary is there stays lost
             directory.write_summary(summary)
             simulator.states.discard()
         except Interrupted as interrupted:
