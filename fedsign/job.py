@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shlex
 import sys
@@ -36,20 +37,22 @@ def run(resolved: dict[str, Any]) -> dict[str, Any]:
 
     Raises:
         FedsignError: one line for the user.
-        Interrupted: by a signal; a checkpoint is written.
+        Interrupted: by a signal; a checkpoint of the rounds done is written.
     """
     config = Config(resolved)
     if config.partition.show:
         return _show_partition(config)
     directory = RunDirectory(config)
-    if directory.status == "finished":
-        print(f"{directory.path}: finished already; resume=never starts over")
-        return directory.summary()
-    if not TORCHRUN or os.environ["RANK"] == "0":
-        directory.write_config()
-    if config.dry_run:
-        return _dry_run(config, directory)
-    return _simulate(config, directory)
+    first = not TORCHRUN or os.environ["RANK"] == "0"
+    with directory.locked() if first else contextlib.nullcontext():
+        if directory.status == "finished":
+            print(f"{directory.path}: finished already; resume=never starts over")
+            return directory.summary()
+        if first:
+            directory.write_config()
+        if config.dry_run:
+            return _dry_run(config, directory)
+        return _simulate(config, directory)
 
 
 def _show_partition(config: Config) -> dict[str, Any]:
@@ -98,7 +101,8 @@ def _simulate(config: Config, directory: RunDirectory) -> dict[str, Any]:
 
         def body(ranks: Ranks) -> dict[str, Any]:
             if not ranks.first:
-                simulator.run(ranks, None, None, interrupts)
+                with interrupts.held():
+                    simulator.run(ranks, None, None, interrupts)
                 return {"status": HELPED}
             return _first_rank(config, directory, simulator, ranks, interrupts, started)
 
@@ -121,7 +125,8 @@ def _first_rank(
     tracker = Tracker(config, simulator.t)
     summary: dict[str, Any] = {"status": "failed"}
     try:
-        with RoundProgress(config.algorithm.title, config.rounds, simulator.t) as progress:
+        bar = RoundProgress(config.algorithm.title, config.rounds, simulator.t)
+        with bar as progress, interrupts.held():
             status = simulator.run(ranks, tracker, progress, interrupts)
         directory.write_model(
             {name: tensor.cpu().numpy() for name, tensor in simulator.layout.named(simulator.model()).items()}
@@ -130,6 +135,7 @@ def _first_rank(
         summary |= {"wall_seconds": round(simulator.counters["seconds"], 3)}
         summary |= {"session_seconds": round(time.monotonic() - started, 3)}
         summary |= describe(simulator.executor.device, ranks.size)
+        tracker.close(summary, failed=False)  # what is lost after the summary is there stays lost
         directory.write_summary(summary)
         simulator.states.discard()
     except Interrupted as interrupted:
