@@ -42,7 +42,8 @@ class Simulator:
             checkpoint.clear(self.checkpoints)
         last = checkpoint.load(self.checkpoints, self.executor.device)
         self.t = 0
-        self.states = ClientStates(self.checkpoints, self.algorithm.client_state, config.clients, d)
+        start = self.algorithm.client_start(setup.initial[:d])
+        self.states = ClientStates(self.checkpoints, self.algorithm.client_state, config.clients, d, start)
         if last is not None:
             self.t, self.server, self.tail, self.counters = last.t, last.server, last.tail, last.counters
             self.states.restore(last.slots, checkpoint.older_slots(self.checkpoints, last.t))
@@ -121,6 +122,11 @@ class Simulator:
         if mu_index is not None and mu_index.n:
             columns["mu_index"] = mu_index.value()
         self._aggregate(t, clients, uplink, columns)
+        if reply := self.algorithm.reply(self.server):
+            self.counters["downlink_bits"] += len(clients) * _bits(reply.values())
+            for part in self.executor.split(clients):
+                states = self.states.read(part, self.executor.device)
+                self.states.write(part, self.algorithm.keep(reply, states))
         return columns
 
     def _aggregate(
