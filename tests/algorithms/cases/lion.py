@@ -28,8 +28,8 @@ AT_ZERO = {
 }
 
 FLOORS = {
-    "fedlion": (LOCAL, 0.0),
-    "dlion": (LOCAL, 0.0),
+    "fedlion": (LOCAL, 0.65),  # best accuracy measured with seed 0: 0.806
+    "dlion": (LOCAL, 0.7),  # 0.842
 }
 
 

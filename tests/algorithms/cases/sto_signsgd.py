@@ -20,8 +20,8 @@ CASES = {
 AT_ZERO = {}  # a random sign of zero is a fair coin, whatever sign_zero says of the vote
 
 FLOORS = {
-    "mv_sto_signsgd": (ONE_GRADIENT, 0.0),
-    "sto_signsgd": (ONE_GRADIENT, 0.0),
+    "mv_sto_signsgd": (ONE_GRADIENT, 0.6),  # best accuracy measured with seed 0: 0.764
+    "sto_signsgd": (("rounds=60", "local.batch_size=200"), 0.2),  # 0.291; its noise is √d times the gradient
 }
 
 
