@@ -1,5 +1,6 @@
 """FedLion and Distributed Lion: what they degenerate to, what they send, and what they refuse."""
 
+import json
 import math
 
 import numpy as np
@@ -131,6 +132,8 @@ def test_stale_workers_are_sent_the_update_alone(run, targets, aggregate, sign_z
     shared = ("dataset=consensus", "model=vector", f"dataset.targets={targets}", f"cohort={n}")
     out = run("algorithm=dlion", *keys, *shared, "local.epochs=null", "local.steps=1", "rounds=3")
     received = 8 * bits + (32 if aggregate == "mean" else 0)  # a plane of seven bits is a byte
+    dry = json.loads((run("algorithm=dlion", *keys, *shared, "dry_run=true") / "summary.json").read_text())
+    assert dry["bits_per_round"]["downlink"] == n * received
     assert list(pd.read_csv(out / "metrics.csv")["downlink_bits"]) == [t * n * received for t in (1, 2, 3)]
 
 
@@ -258,6 +261,9 @@ def test_fedlion_bits_follow_every_clients_own_epochs(run, resolved, epochs):
     k = [math.ceil(math.log2(2 * K + 1)) for K in steps]
     assert len(set(k)) > 1
     d = built.layout.coded
+    dry = json.loads((run(*overrides, "dry_run=true") / "summary.json").read_text())["bits_per_round"]
+    assert dry["uplink_per_client"] == {"Delta": 8 * math.ceil(d / 8) * k[0], "m": 32 * d}  # of client 0
+    assert dry["uplink_formula"] == 10 * (d * k[0] + 32 * d)
     metrics = pd.read_csv(run(*overrides, "rounds=2") / "metrics.csv")
     uplink = sum(8 * math.ceil(d / 8) * bits + 32 * d for bits in k)
     assert list(metrics["uplink_bits"]) == [uplink, 2 * uplink]
