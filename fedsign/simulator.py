@@ -50,7 +50,8 @@ class Simulator:
         if config.resume == "never":
             self.checkpoints.clear()
         self.t, self.stopped = 0, False
-        self.states = ClientStates(self.checkpoints.folder, self.algorithm.client_state, config.clients, d)
+        start = self.algorithm.client_start(setup.initial[:d])
+        self.states = ClientStates(self.checkpoints.folder, self.algorithm.client_state, config.clients, d, start)
         if found := self.checkpoints.load(self.executor.device, self.states.intact):
             last = found[0]
             self.t, self.stopped = last.t, last.stopped
@@ -136,6 +137,11 @@ class Simulator:
                 mu_index.add(_floats([row]))
             columns["mu_index"] = mu_index.value()
         self._aggregate(t, kept, _under(UPLINK, rows), columns)
+        if reply := self.algorithm.reply(self.server):
+            self.counters["downlink_bits"] += len(kept) * _bits(reply.values())
+            for part in self.executor.split([client for client in mine if client in kept]):
+                states = self.states.read(part, self.executor.device)
+                self.states.write(part, self.algorithm.keep(reply, states))
         return columns
 
     def _cohort(
@@ -174,12 +180,15 @@ class Simulator:
     def _aggregate(self, t: int, clients: list[int], uplink: Rows, columns: Columns) -> None:
         """The server's side: count the bytes, hand them to the method, average the tail."""
         self.counters["uplink_bits"] += sum(_bits(rows) for rows in uplink.values())
-        formula = self.algorithm.uplink_bits_formula(self.layout) + 32 * self.layout.tail
-        self.counters["uplink_bits_formula"] += len(clients) * formula
+        samples = [len(self.executor.parts[c]) for c in clients]
+        steps = torch.tensor([self.config.local.steps_of(s) for s in samples])
+        self.counters["uplink_bits_formula"] += self.algorithm.cohort_bits_formula(self.layout, steps)
+        self.counters["uplink_bits_formula"] += len(clients) * 32 * self.layout.tail
         round = Round(
             t=t,
             clients=clients,
-            samples=torch.tensor([len(self.executor.parts[c]) for c in clients], device=self.executor.device),
+            samples=torch.tensor(samples, device=self.executor.device),
+            steps=steps,
             population=self.config.clients,
             lr=self.config.local.learning_rate(t),
             layout=self.layout,

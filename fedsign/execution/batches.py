@@ -1,7 +1,8 @@
-"""Which samples every client sees at every local step: shuffled epochs, cycled until the steps are done."""
+"""Which samples every client sees at every local step: shuffled epochs, one after the other."""
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -12,52 +13,48 @@ from torch import Tensor
 from fedsign.data.tasks import Task
 
 
-def batches(
-    task: Task, part: Tensor, size: int, steps: int, order: np.random.Generator, augment: np.random.Generator
-) -> Iterator[tuple[Tensor, Tensor]]:
-    """The inputs and targets of one client's local steps.
+def shuffled_epochs(samples: int, size: int, order: np.random.Generator) -> Iterator[np.ndarray]:
+    """Which of a client's samples are in its batches, without end.
 
     Args:
-        task: makes batches of samples.
-        part: the client's samples, int64 on the device.
+        samples: how many the client has.
         size: of a batch; the last of an epoch may be smaller.
-        steps: how many batches.
         order: the client's stream of shuffles.
-        augment: the client's stream of augmentations.
     """
-    for indices in _indices(len(part), size, steps, order):
-        yield task.batch(part[torch.from_numpy(indices).to(part.device)], augment)
-
-
-def _indices(samples: int, size: int, steps: int, order: np.random.Generator) -> Iterator[np.ndarray]:
-    done = 0
-    while done < steps:
+    while True:
         shuffled = order.permutation(samples)
-        for at in range(0, samples, size)[: steps - done]:
+        for at in range(0, samples, size):
             yield shuffled[at : at + size]
-            done += 1
 
 
 class CohortBatches:
-    """The batches of n clients side by side, each padded to one size; the same samples as `batches` gives."""
+    """The next batches of n clients side by side, each padded to one size."""
 
     def __init__(
         self,
         task: Task,
         parts: Sequence[Tensor],
+        indices: Sequence[Iterator[np.ndarray]],
+        augment: Sequence[np.random.Generator],
         size: int,
         steps: Sequence[int],
-        order: Sequence[np.random.Generator],
-        augment: Sequence[np.random.Generator],
     ):
-        """Lay out all steps at once: one transfer to the device per round."""
-        n = len(parts)
-        width = min(size, max(map(len, parts)))
+        """Lay out all steps at once: one transfer to the device per round.
+
+        Args:
+            task: makes batches of samples.
+            parts: every client's samples, int64 on the device.
+            indices: which of them are in its next batches; as many are taken as there are steps.
+            augment: the clients' streams of augmentations.
+            size: of a batch.
+            steps: how many batches each client sees.
+        """
+        n, width = len(parts), min(size, max(map(len, parts)))
         table = np.zeros((max(steps), n, width), dtype=np.int64)
         self.sizes = np.zeros((max(steps), n), dtype=np.int64)
         for i in range(n):
-            for k, indices in enumerate(_indices(len(parts[i]), size, steps[i], order[i])):
-                table[k, i, : len(indices)], self.sizes[k, i] = indices, len(indices)
+            for k, batch in enumerate(itertools.islice(indices[i], steps[i])):
+                table[k, i, : len(batch)], self.sizes[k, i] = batch, len(batch)
         device = parts[0].device
         places = torch.from_numpy(table).to(device)
         pool = torch.nn.utils.rnn.pad_sequence(list(parts), batch_first=True)  # [n, longest]

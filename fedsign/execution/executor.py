@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from fedsign.config import Local
 from fedsign.data.tasks import Each, Task, every_one_here
+from fedsign.execution.batches import shuffled_epochs
 from fedsign.local.streams import Streams
 from fedsign.local.training import LocalTraining
 from fedsign.models.parameters import FlatModel
@@ -92,6 +93,7 @@ class CohortTraining(LocalTraining):
         tails: the trained dense tail of each client, [n, tail]; the broadcast one before training.
         updates: y_K − y_0 of the last training, or the gradient, [n, d].
         logs: recorded numbers per client, name to float32 [n].
+        indices, augment: where each client is in its data, and its stream of augmentations.
     """
 
     streams: Streams
@@ -107,6 +109,9 @@ class CohortTraining(LocalTraining):
         self.step_counts = [executor.local.steps_of(n) for n in samples]
         self.samples = torch.tensor(samples, device=device)
         self.steps = torch.tensor(self.step_counts, device=device)
+        size = executor.local.batch_size
+        self.indices = [shuffled_epochs(n, size, self.streams.numpy("order", i)) for i, n in enumerate(samples)]
+        self.augment = [self.streams.numpy("augment", i) for i in range(len(samples))]
         self.layout = executor.model.layout
         self.tails = self.tail.expand(len(self.clients), -1)
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from fedsign.execution.batches import batches
 from fedsign.execution.executor import CohortTraining, Executor
 from fedsign.local import optimizers
 from fedsign.local.streams import Streams
@@ -42,6 +42,7 @@ class SerialTraining(CohortTraining):
         correction: Tensor | None = None,
         weights: WeightMap | None = None,
         optimizer: optimizers.Optimizer | None = None,
+        steps: int | None = None,
     ) -> Trained:
         """See `LocalTraining.train`."""
         layout = self.layout
@@ -57,7 +58,7 @@ class SerialTraining(CohortTraining):
             for name, rows in optimizer.start.items():
                 state[name][:d] = rows.expand(n, d)[i]
             row_correction = None if correction is None else correction[i]
-            v, losses[i] = self._train_one(i, start[i], row_correction, weights, optimizer, state)
+            v, losses[i] = self._train_one(i, start[i], row_correction, weights, optimizer, state, steps)
             y[i] = v[:d]
             tails[i, : layout.dense], tails[i, layout.dense :] = v[d:], self.executor.model.vector[layout.parameters :]
             for name, rows in final.items():
@@ -74,6 +75,7 @@ class SerialTraining(CohortTraining):
         weights: WeightMap | None,
         optimizer: optimizers.Optimizer,
         state: optimizers.State,
+        steps: int | None,
     ) -> tuple[Tensor, Tensor]:
         """The local steps of one client: its trained variable [parameters] and its mean loss.
 
@@ -84,11 +86,11 @@ class SerialTraining(CohortTraining):
         model.vector[:d], model.vector[d:] = start, self.tail
         v = model.vector[:parameters] if weights is None else model.vector[:parameters].clone()
         lr = self.lr if optimizer.lr is None else optimizer.lr
-        steps = self.step_counts[i]
+        steps = steps or self.step_counts[i]
         generator = self.streams.generator("step", i)
         total = torch.zeros((), device=start.device)
         with self._module_draws(i):
-            for k, (inputs, targets) in enumerate(self._batches(i, steps), start=1):
+            for k, (inputs, targets) in enumerate(itertools.islice(self._batches(i), steps), start=1):
                 if weights is not None:
                     model.vector[:d] = weights.forward(v[:d], i, Step(k, steps, generator))
                     model.vector[d:parameters] = v[d:]
@@ -113,13 +115,13 @@ class SerialTraining(CohortTraining):
         tails = torch.empty(len(self.clients), model.layout.tail, device=x.device)
         losses = torch.zeros(len(self.clients), device=x.device)
         for i in range(len(self.clients)):
-            model.vector[:d], model.vector[d:] = start[i], self.tail
-            inputs, targets = next(self._batches(i, 1))
+            model.vector[:d], model.vector[d:] = start[i], self.tails[i]
+            inputs, targets = next(self._batches(i))
             with self._module_draws(i):
                 g = self._backward(inputs, targets, losses[i])
             self.executor.regularise(g, model.vector[:parameters])
             gradients[i] = g[:d]
-            tails[i, : parameters - d] = self.tail[: parameters - d] - self.lr * g[d:]
+            tails[i, : parameters - d] = self.tails[i, : parameters - d] - self.lr * g[d:]
             tails[i, parameters - d :] = model.vector[parameters:]
         self.tails, self.updates = tails, gradients
         self.log("train_loss", losses)
@@ -143,7 +145,8 @@ class SerialTraining(CohortTraining):
         total += loss.detach()
         return model.gradient
 
-    def _batches(self, row: int, steps: int) -> Iterator[tuple[Tensor, Tensor]]:
-        executor, part = self.executor, self.executor.parts[self.clients[row]]
-        order, augment = self.streams.numpy("order", row), self.streams.numpy("augment", row)
-        return batches(executor.task, part, executor.local.batch_size, steps, order, augment)
+    def _batches(self, row: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """The client's batches, without end; a later call goes on where one ended."""
+        part = self.executor.parts[self.clients[row]]
+        for indices in self.indices[row]:
+            yield self.executor.task.batch(part[torch.from_numpy(indices).to(part.device)], self.augment[row])

@@ -65,18 +65,19 @@ class VectorisedTraining(CohortTraining):
         correction: Tensor | None = None,
         weights: WeightMap | None = None,
         optimizer: optimizers.Optimizer | None = None,
+        steps: int | None = None,
     ) -> Trained:
         """See `LocalTraining.train`."""
         d, n = self.layout.coded, len(self.clients)
         optimizer = optimizer or optimizers.named(self.executor.local.optimizer, self.executor.local.momentum)
         lr = self.lr if optimizer.lr is None else optimizer.lr
-        v = self._start(x)
+        v = self._start(x, self.tail)
         state = {name: torch.zeros_like(v) for name in optimizer.names}
         for name, rows in optimizer.start.items():
             state[name][:, :d] = rows.expand(n, d)[self.order]
         correction = None if correction is None else correction[self.order]
         generators = [self.streams.generator("step", i) for i in self.order]
-        counts = [self.step_counts[i] for i in self.order]
+        counts = [steps or self.step_counts[i] for i in self.order]
         batches = self._batches(counts)
         w, g, total = torch.empty_like(v), torch.empty_like(v), torch.zeros(n, device=v.device)
         for k in range(counts[0]):
@@ -99,38 +100,38 @@ class VectorisedTraining(CohortTraining):
             optimizer.step(v[:m], g[:m], {name: rows[:m] for name, rows in state.items()}, lr, k + 1)
         y = v[self.place]
         self.tails, self.updates = y[:, d:], y[:, :d] - x
-        self.log("train_loss", (total[self.place] / self.steps))
+        self.log("train_loss", total[self.place] / (steps or self.steps))
         return Trained(y[:, :d].contiguous(), {name: rows[self.place, :d] for name, rows in state.items()})
 
     def gradient(self, x: Tensor) -> Tensor:
         """See `LocalTraining.gradient`; clipping and coupled weight decay apply as in a local step."""
         d = self.layout.coded
-        v = self._start(x)
+        v = self._start(x, self.tails[self.order])
         g = torch.empty_like(v)
         losses = self._gradients(v, self._batches([1] * len(self.clients)).at(0), g)
         self.executor.regularise(g, v)
         g = g[self.place]
-        self.tails, self.updates = self.tail - self.lr * g[:, d:], g[:, :d]
+        self.tails, self.updates = self.tails - self.lr * g[:, d:], g[:, :d]
         self.log("train_loss", losses[self.place])
         return g[:, :d].contiguous()
 
-    def _start(self, x: Tensor) -> Tensor:
+    def _start(self, x: Tensor, tail: Tensor) -> Tensor:
         """The trained variables [n, parameters], in their places."""
         d, n = self.layout.coded, len(self.clients)
         v = torch.empty(n, self.layout.parameters, device=x.device)
-        v[:, :d], v[:, d:] = x.expand(n, d)[self.order], self.tail
+        v[:, :d], v[:, d:] = x.expand(n, d)[self.order], tail
         return v
 
     def _batches(self, steps: Sequence[int]) -> CohortBatches:
         """The batches of the clients, in their places."""
-        executor, clients = self.executor, [self.clients[i] for i in self.order]
+        executor = self.executor
         return CohortBatches(
             executor.task,
-            [executor.parts[client] for client in clients],
+            [executor.parts[self.clients[i]] for i in self.order],
+            [self.indices[i] for i in self.order],
+            [self.augment[i] for i in self.order],
             executor.local.batch_size,
             steps,
-            [self.streams.numpy("order", i) for i in self.order],
-            [self.streams.numpy("augment", i) for i in self.order],
         )
 
     def _gradients(self, v: Tensor, batch: tuple[Tensor, Tensor, Tensor], out: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Batches: shuffled epochs cycled until the steps are done, alone and side by side."""
+"""Batches: shuffled epochs, alone and side by side."""
 
 import itertools
 
@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from fedsign.execution.batches import CohortBatches, batches
+from fedsign.execution.batches import CohortBatches, shuffled_epochs
 
 SIZES = (5, 12, 1)
 BATCH = 4
@@ -29,8 +29,13 @@ def streams(purpose):
     return [np.random.default_rng([purpose, i]) for i in range(len(SIZES))]
 
 
+def epochs():
+    return [shuffled_epochs(n, BATCH, order) for n, order in zip(SIZES, streams(0), strict=True)]
+
+
 def alone(i, steps):
-    return list(batches(Samples(), parts()[i], BATCH, steps, streams(0)[i], streams(1)[i]))
+    part, augment = parts()[i], streams(1)[i]
+    return [Samples().batch(part[torch.from_numpy(j)], augment) for j in itertools.islice(epochs()[i], steps)]
 
 
 def test_an_epoch_shows_every_sample_once_and_the_last_batch_is_smaller():
@@ -48,7 +53,7 @@ def test_epochs_are_shuffled_anew():
 
 @pytest.mark.parametrize("steps", [(4, 9, 3), (1, 1, 1), (7, 2, 5)])
 def test_clients_side_by_side_see_what_they_see_alone(steps):
-    laid_out = CohortBatches(Samples(), parts(), BATCH, steps, streams(0), streams(1))
+    laid_out = CohortBatches(Samples(), parts(), epochs(), streams(1), BATCH, steps)
     together = [laid_out.at(k) for k in range(max(steps))]
     for i, count in enumerate(steps):
         for k, (inputs, targets) in enumerate(alone(i, count)):
