@@ -33,12 +33,16 @@ class Codec(ABC):
 
     def stacked(self, rows: list[Tensor], d: int) -> Tensor:
         """The rows as one uint8 matrix [n, length], each of the right length. Raises PayloadError."""
+        self.check_lengths(rows, d)
+        return torch.stack(rows)
+
+    def check_lengths(self, rows: list[Tensor], d: int) -> None:
+        """Refuse rows of another length or type. Raises PayloadError."""
         expected = self.length(d)
         for i, row in enumerate(rows):
             if row.dtype != torch.uint8 or row.shape != (expected,):
                 got = f"{tuple(row.shape)} {str(row.dtype).removeprefix('torch.')}"
                 raise PayloadError(f"payload is {got}; expected {expected} bytes for {d} values", i)
-        return torch.stack(rows)
 
 
 def mean_of_each(codecs: Sequence[Codec], rows: list[Tensor], d: int, weights: Tensor | None = None) -> Tensor:

@@ -45,8 +45,9 @@ class Sign(Codec):
         """Mean of the signs, [d]. Unweighted, the votes are counted on packed words; exact, so in any order."""
         if weights is not None:
             return super().mean(rows, d, weights)
-        bits.check_padding(self.stacked(rows, d), d)
-        return (2 * bits.count(rows, d) - len(rows)).to(torch.float32) / len(rows)
+        self.check_lengths(rows, d)
+        bits.check_padding(torch.stack([row[-1:] for row in rows]), d)
+        return bits.count(rows, d).to(torch.float32).mul_(2).sub_(len(rows)).div_(len(rows))
 
 
 class Ternary(Codec):
