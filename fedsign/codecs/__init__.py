@@ -3,12 +3,16 @@
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from fedsign.codecs.choice import chosen as chosen
     from fedsign.codecs.codec import Codec as Codec
     from fedsign.codecs.dense import Float32 as Float32
     from fedsign.codecs.onebit import Sign as Sign
     from fedsign.codecs.onebit import Ternary as Ternary
     from fedsign.codecs.onebit import sign as sign
     from fedsign.codecs.onebit import signs as signs
+    from fedsign.codecs.scaled import ScaledSign as ScaledSign
+    from fedsign.codecs.sparse import HeavySign as HeavySign
+    from fedsign.codecs.sparse import TopK as TopK
     from fedsign.codecs.uniform import Uniform as Uniform
 else:
     import lazy_loader
@@ -16,9 +20,12 @@ else:
     __getattr__, __dir__, __all__ = lazy_loader.attach(
         __name__,
         submod_attrs={
+            "choice": ["chosen"],
             "codec": ["Codec"],
             "dense": ["Float32"],
             "onebit": ["Sign", "Ternary", "sign", "signs"],
+            "scaled": ["ScaledSign"],
+            "sparse": ["HeavySign", "TopK"],
             "uniform": ["Uniform"],
         },
     )
