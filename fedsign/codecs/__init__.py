@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from fedsign.codecs.onebit import Ternary as Ternary
     from fedsign.codecs.onebit import sign as sign
     from fedsign.codecs.onebit import signs as signs
+    from fedsign.codecs.qsgd import QSGD as QSGD
     from fedsign.codecs.uniform import Uniform as Uniform
 else:
     import lazy_loader
@@ -19,6 +20,7 @@ else:
             "codec": ["Codec"],
             "dense": ["Float32"],
             "onebit": ["Sign", "Ternary", "sign", "signs"],
+            "qsgd": ["QSGD"],
             "uniform": ["Uniform"],
         },
     )
