@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from fedsign.codecs.onebit import Ternary as Ternary
     from fedsign.codecs.onebit import sign as sign
     from fedsign.codecs.onebit import signs as signs
+    from fedsign.codecs.qsgd import QSGD as QSGD
     from fedsign.codecs.scaled import ScaledSign as ScaledSign
     from fedsign.codecs.sparse import HeavySign as HeavySign
     from fedsign.codecs.sparse import TopK as TopK
@@ -24,6 +25,7 @@ else:
             "codec": ["Codec"],
             "dense": ["Float32"],
             "onebit": ["Sign", "Ternary", "sign", "signs"],
+            "qsgd": ["QSGD"],
             "scaled": ["ScaledSign"],
             "sparse": ["HeavySign", "TopK"],
             "uniform": ["Uniform"],
