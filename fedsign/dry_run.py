@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from fedsign.codecs import Float32
-from fedsign.config import Config
+from fedsign.config import Config, Local
 from fedsign.data import tasks
 from fedsign.execution.setup import flat_model, split
 from fedsign.local.optimizers import Optimizer
@@ -20,10 +20,11 @@ from fedsign.models.parameters import Layout
 class Untrained(LocalTraining):
     """Local training that moves every weight by a random step instead: what is sent has its real form and length."""
 
-    def __init__(self, streams: Streams, lr: float, layout: Layout):
-        self.streams, self.lr, self.layout = streams, lr, layout
+    def __init__(self, streams: Streams, local: Local, layout: Layout, samples: int):
+        self.streams, self.lr, self.layout = streams, local.lr, layout
         self.clients = streams.clients
-        self.samples = self.steps = torch.ones(len(self.clients), dtype=torch.int64)
+        self.samples = torch.full((len(self.clients),), samples)
+        self.steps = torch.full((len(self.clients),), local.steps_of(samples))
 
     def train(
         self,
@@ -32,6 +33,7 @@ class Untrained(LocalTraining):
         correction: Tensor | None = None,
         weights: WeightMap | None = None,
         optimizer: Optimizer | None = None,
+        steps: int | None = None,
     ) -> Trained:
         """x plus standard normal noise."""
         y = x + self.streams.normal("dry_run", x.shape[-1])
@@ -52,7 +54,8 @@ def dry_run(config: Config) -> dict[str, Any]:
     device = torch.device("cpu")
     model = flat_model(config, shape, classes, device)
     layout, algorithm = model.layout, config.algorithm
-    local = Untrained(Streams(config.seed, 1, [0], device), config.local.lr, layout)
+    sizes = _sizes(config)
+    local = Untrained(Streams(config.seed, 1, [0], device), config.local, layout, sizes[0] if sizes else 1)
     downlink = algorithm.broadcast(algorithm.init(model.vector[: layout.coded].clone(), layout))
     state = {name: torch.zeros(1, layout.coded) for name in algorithm.client_state}
     uplink, _ = algorithm.client(downlink, state, local, local.streams)
@@ -70,10 +73,10 @@ def dry_run(config: Config) -> dict[str, Any]:
             {"name": s.name, "shape": list(s.shape), "part": _part(s.start, layout.coded, layout.parameters)}
             for s in layout.segments
         ],
-        "client_sizes": _sizes(config),
+        "client_sizes": sizes,
         "bits_per_round": {
             "uplink": config.cohort * sum(up.values()),
-            "uplink_formula": config.cohort * (algorithm.uplink_bits_formula(layout) + 32 * layout.tail),
+            "uplink_formula": config.cohort * (algorithm.cohort_bits_formula(layout, local.steps) + 32 * layout.tail),
             "downlink": config.cohort * sum(down.values()),
             "uplink_per_client": up,
             "downlink_per_client": down,

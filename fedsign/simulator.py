@@ -128,12 +128,15 @@ class Simulator:
     ) -> None:
         """The server's side: count the bytes, hand them to the method, average the tail."""
         self.counters["uplink_bits"] += sum(_bits(rows) for rows in uplink.values())
-        formula = self.algorithm.uplink_bits_formula(self.layout) + 32 * self.layout.tail
-        self.counters["uplink_bits_formula"] += len(clients) * formula
+        samples = [len(self.executor.parts[c]) for c in clients]
+        steps = torch.tensor([self.config.local.steps_of(s) for s in samples])
+        self.counters["uplink_bits_formula"] += self.algorithm.cohort_bits_formula(self.layout, steps)
+        self.counters["uplink_bits_formula"] += len(clients) * 32 * self.layout.tail
         round = Round(
             t=t,
             clients=clients,
-            samples=torch.tensor([len(self.executor.parts[c]) for c in clients], device=self.executor.device),
+            samples=torch.tensor(samples, device=self.executor.device),
+            steps=steps,
             population=self.config.clients,
             lr=self.config.local.learning_rate(t),
             layout=self.layout,

@@ -39,6 +39,7 @@ class Round:
         t: the round, from 1.
         clients: ids of the cohort, n of them.
         samples: training samples of each, int64 [n].
+        steps: local steps K of each, int64 [n].
         population: number of clients N in all.
         lr: the local learning rate η of this round.
         layout: of the flat vector (tensors and their places).
@@ -49,6 +50,7 @@ class Round:
     t: int
     clients: list[int]
     samples: Tensor
+    steps: Tensor
     population: int
     lr: float
     layout: Layout
@@ -118,6 +120,10 @@ class Algorithm(ABC):
     @abstractmethod
     def uplink_bits_formula(self, layout: Layout) -> float:
         """Bits that a client sends per round for the coded part, by the paper's own accounting."""
+
+    def cohort_bits_formula(self, layout: Layout, steps: Tensor) -> float:
+        """The same for a cohort whose clients take K local steps each, int64 [n]; few messages depend on K."""
+        return len(steps) * self.uplink_bits_formula(layout)
 
 
 def send(**vectors: Tensor) -> Downlink:

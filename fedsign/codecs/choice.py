@@ -8,11 +8,11 @@ from fedsign.codecs.dense import Float32
 from fedsign.codecs.scaled import ScaledSign
 from fedsign.codecs.sparse import HeavySign, TopK
 
+Contraction = TopK | ScaledSign | HeavySign | Float32  # ‖C(x) − x‖² ≤ (1 − δ) ‖x‖² with δ > 0
 
-def chosen(
-    name: str, sizes: Sequence[int] | None, *, ratio: float, sign_zero: str
-) -> TopK | ScaledSign | HeavySign | Float32:
-    """A codec that a method with error feedback may use: each is a contraction, ‖C(x) − x‖² ≤ (1 − δ) ‖x‖².
+
+def chosen(name: str, sizes: Sequence[int] | None, *, ratio: float, sign_zero: str) -> Contraction:
+    """A codec for a method with error feedback.
 
     Args:
         name: ``topk``, ``sign``, ``heavy_sign`` or ``identity``.
