@@ -35,6 +35,10 @@ class QSGD(Codec):
         """4 G + k ceil(d / 8) bytes, k = ⌈log2(2s+1)⌉."""
         return 4 * len(self._groups(d)) + self.k * bits.packed_length(d)
 
+    def unpadded_bits(self, d: int) -> int:
+        """d ⌈log2(2s+1)⌉ + 32 G."""
+        return self.k * d + 32 * len(self._groups(d))
+
     def encode(self, x: Tensor, streams: Streams) -> list[Tensor]:
         """Rows of the norms and the drawn symbols of x [n, d]. Raises PayloadError if a value or norm is not finite."""
         n, d = x.shape

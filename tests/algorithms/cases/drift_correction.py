@@ -1,0 +1,27 @@
+"""SCAFFOLD, SCALLION and SCAFCOM."""
+
+from cases.draws import LOCAL, coin, streams
+
+CASES = {
+    "scaffold": ("scaffold", {}, {}),
+    "scaffold-server_lr": ("scaffold", {"server_lr": 0.5}, {"lr_decay": 0.9}),
+    "scallion": ("scallion", {}, {}),
+    "scallion-2bits": ("scallion", {"levels": 1, "alpha": 0.05, "server_lr": 0.5}, {}),
+    "scallion-identity": ("scallion", {"codec": "identity", "alpha": 0.5}, {"lr_decay": 0.9}),
+    "scafcom": ("scafcom", {}, {}),
+    "scafcom-topk": ("scafcom", {"ratio": 0.3, "beta": 0.5, "server_lr": 0.5}, {}),
+    "scafcom-sign": ("scafcom", {"codec": "sign"}, {}),
+    "scafcom-heavy_sign": ("scafcom", {"codec": "heavy_sign", "ratio": 0.5}, {}),
+    "scafcom-identity": ("scafcom", {"codec": "identity", "beta": 0.5}, {"lr_decay": 0.9}),
+}
+
+AT_ZERO: dict[str, tuple[str, dict[str, object]]] = {}  # a sign of zero alone has the scale 0: see test_error_feedback
+
+FLOORS: dict[str, tuple[tuple[str, ...], float]] = {}
+
+
+def draws(method, keys, d):
+    """What QSGD rounds with, and the coin of Sign(0)."""
+    if method == "scallion":
+        return {"rounding": lambda t, client: streams(t, client).uniform("rounding", d)[0].double().numpy()}
+    return {} if method == "scaffold" else {"coin": coin(d)}
