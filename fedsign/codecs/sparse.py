@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from fedsign.codecs import bits
-from fedsign.codecs.codec import Codec, finite
+from fedsign.codecs.codec import Codec, finite, naming
 from fedsign.codecs.dense import floats
 from fedsign.codecs.onebit import sign
 from fedsign.errors import PayloadError
@@ -127,10 +127,8 @@ class HeavySign(Codec):
         """
         out = torch.zeros(len(rows), d, device=rows[0].device)
         for i, row in enumerate(rows):
-            try:
+            with naming(i):
                 index, values = self._decode_row(row, d)
-            except PayloadError as error:
-                raise PayloadError(str(error), i) from None
             out[i, index] = values
         return out
 
