@@ -58,6 +58,7 @@ def dry_run(config: Config) -> dict[str, Any]:
     local = Untrained(Streams(config.seed, 1, [0], device), config.local, layout, sizes[0] if sizes else 1)
     downlink = algorithm.broadcast(algorithm.init(model.vector[: layout.coded].clone(), layout))
     state = {name: torch.zeros(1, layout.coded) for name in algorithm.client_state}
+    state["new"] = torch.zeros(1, dtype=torch.bool)  # a client that took part before
     uplink, _ = algorithm.client(downlink, state, local, local.streams)
     tail_bits = 8 * Float32().length(layout.tail)
     up = {name: 8 * rows[0].numel() for name, rows in uplink.items()} | ({"tail": tail_bits} if layout.tail else {})

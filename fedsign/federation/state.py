@@ -41,7 +41,10 @@ class ClientStates:
             self._rows[name] = np.memmap(path, dtype=np.float32, mode=mode, shape=(clients, SLOTS, d))
 
     def read(self, clients: list[int], device: torch.device) -> dict[str, Tensor]:
-        """State of the given clients: name to float32 [n, d]; zeros for clients that never took part."""
+        """State of the given clients: name to float32 [n, d]; zeros for clients that never took part.
+
+        Beside the names, ``new`` says who never took part, bool [n].
+        """
         out = {}
         for name in self.names:
             rows = np.zeros((len(clients), self.d), dtype=np.float32)
@@ -49,6 +52,8 @@ class ClientStates:
                 if (slot := self.current[client]) >= 0:
                     rows[i] = self._rows[name][client, slot]
             out[name] = torch.from_numpy(rows).to(device)
+        if self.names:
+            out["new"] = torch.from_numpy(self.current[clients] < 0).to(device)
         return out
 
     def write(self, clients: list[int], states: dict[str, Tensor]) -> None:
