@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor
 
-from fedsign.errors import PayloadError
+from fedsign.errors import NotFiniteError, PayloadError
 
 
 class Codec(ABC):
@@ -72,9 +72,9 @@ def naming(row: int) -> Iterator[None]:
 
 
 def finite(x: Tensor) -> Tensor:
-    """Return x [n, d] unchanged. Raises PayloadError with the row if it has NaN or infinite entries."""
+    """Return x [n, d] unchanged. Raises NotFiniteError with the row if it has NaN or infinite entries."""
     if not x.is_meta and not torch.isfinite(x.sum()):  # the sum is cheap, and not finite if an entry is not
         ok = torch.isfinite(x).all(dim=1)
         if not ok.all():
-            raise PayloadError("values to send are NaN or infinite", int((~ok).nonzero()[0, 0]))
+            raise NotFiniteError("values to send are NaN or infinite", int((~ok).nonzero()[0, 0]))
     return x
