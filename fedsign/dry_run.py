@@ -25,7 +25,8 @@ class Untrained(LocalTraining):
         self.streams, self.lr, self.layout = streams, local.lr, layout
         self.clients = streams.clients
         self.samples = torch.full((len(self.clients),), samples)
-        self.steps = torch.full((len(self.clients),), local.steps_of(samples))
+        self.step_counts = [local.steps_of(samples)] * len(self.clients)
+        self.steps = torch.tensor(self.step_counts)
 
     def train(
         self,
@@ -61,6 +62,7 @@ def dry_run(config: Config) -> dict[str, Any]:
     server = algorithm.init(initial, layout)
     downlink = algorithm.broadcast(server)
     state = {name: row[None] for name, row in algorithm.client_start(initial).items()}
+    state["new"] = torch.zeros(1, dtype=torch.bool)  # a client that took part before
     uplink, _ = algorithm.client(downlink, state, local, local.streams)
     server = algorithm.server(
         server, {name: rows * config.cohort for name, rows in uplink.items()}, _round(config, local)

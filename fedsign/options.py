@@ -112,7 +112,8 @@ class _FieldText:
 
 
 def _fields(cls: Any) -> dict[str, _FieldText]:
-    return {name: _FieldText(info.annotation, [*info.metadata, info]) for name, info in cls.__pydantic_fields__.items()}
+    fields = {info.alias or name: info for name, info in cls.__pydantic_fields__.items()}
+    return {name: _FieldText(info.annotation, [*info.metadata, info]) for name, info in fields.items()}
 
 
 def _shown(value: object) -> str:

@@ -3,6 +3,8 @@
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from fedsign.codecs.choice import Contraction as Contraction
+    from fedsign.codecs.choice import chosen as chosen
     from fedsign.codecs.codec import Codec as Codec
     from fedsign.codecs.codec import mean_of_each as mean_of_each
     from fedsign.codecs.dense import Float32 as Float32
@@ -12,6 +14,10 @@ if TYPE_CHECKING:
     from fedsign.codecs.onebit import Ternary as Ternary
     from fedsign.codecs.onebit import sign as sign
     from fedsign.codecs.onebit import signs as signs
+    from fedsign.codecs.qsgd import QSGD as QSGD
+    from fedsign.codecs.scaled import ScaledSign as ScaledSign
+    from fedsign.codecs.sparse import HeavySign as HeavySign
+    from fedsign.codecs.sparse import TopK as TopK
     from fedsign.codecs.uniform import Uniform as Uniform
 else:
     import lazy_loader
@@ -19,10 +25,14 @@ else:
     __getattr__, __dir__, __all__ = lazy_loader.attach(
         __name__,
         submod_attrs={
+            "choice": ["Contraction", "chosen"],
             "codec": ["Codec", "mean_of_each"],
             "dense": ["Float32"],
             "integer": ["Integer", "encode_each"],
             "onebit": ["Sign", "Ternary", "sign", "signs"],
+            "qsgd": ["QSGD"],
+            "scaled": ["ScaledSign"],
+            "sparse": ["HeavySign", "TopK"],
             "uniform": ["Uniform"],
         },
     )

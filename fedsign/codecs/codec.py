@@ -19,6 +19,10 @@ class Codec(ABC):
     def length(self, d: int) -> int:
         """Bytes that a row of d values takes."""
 
+    def unpadded_bits(self, d: int) -> int:
+        """Bits of a row before it is padded to whole bytes: what papers count."""
+        return 8 * self.length(d)
+
     @abstractmethod
     def decode(self, rows: list[Tensor], d: int) -> Tensor:
         """The values [n, d] that the rows carry, float32.

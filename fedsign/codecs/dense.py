@@ -5,6 +5,7 @@ from __future__ import annotations
 from torch import Tensor, float32, uint8
 
 from fedsign.codecs.codec import Codec, finite
+from fedsign.local.streams import Streams
 
 
 class Float32(Codec):
@@ -14,10 +15,15 @@ class Float32(Codec):
         """4 d bytes."""
         return 4 * d
 
-    def encode(self, x: Tensor) -> list[Tensor]:
+    def encode(self, x: Tensor, streams: Streams | None = None) -> list[Tensor]:
         """Rows of bytes of float32 values [n, d]. Raises PayloadError if one is not finite."""
         return list(finite(x.to(float32)).reshape(-1).view(uint8).view(len(x), 4 * x.shape[1]))
 
     def decode(self, rows: list[Tensor], d: int) -> Tensor:
         """Values [n, d]. Raises PayloadError on a wrong length or a value that is not finite."""
-        return finite(self.stacked(rows, d).view(len(rows), d, 4).view(float32).squeeze(2))
+        return finite(floats(self.stacked(rows, d)))
+
+
+def floats(data: Tensor) -> Tensor:
+    """The float32 values [n, k] of uint8 [n, 4 k]."""
+    return data.reshape(-1).view(float32).view(len(data), data.shape[1] // 4)

@@ -25,6 +25,10 @@ class Sign(Codec):
         """ceil(d / 8) bytes."""
         return bits.packed_length(d)
 
+    def unpadded_bits(self, d: int) -> int:
+        """d."""
+        return d
+
     def encode(self, x: Tensor, streams: Streams) -> list[Tensor]:
         """Rows of packed signs of x [n, d]. Raises PayloadError if a value is not finite."""
         positive = finite(x) > 0
@@ -56,6 +60,10 @@ class Ternary(Codec):
     def length(self, d: int) -> int:
         """2 ceil(d / 8) bytes."""
         return 2 * bits.packed_length(d)
+
+    def unpadded_bits(self, d: int) -> int:
+        """2 d."""
+        return 2 * d
 
     def encode(self, x: Tensor, streams: Streams | None = None) -> list[Tensor]:
         """Rows of the packed signs of x [n, d], zero kept as zero. Raises PayloadError if a value is not finite."""

@@ -56,6 +56,11 @@ class Layout:
         """Length of the dense tail: dense parameters and buffers."""
         return self.dense + self.buffers
 
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """Number of values of each coded tensor, in their order."""
+        return tuple(s.stop - s.start for s in self.segments[: self.tensors])
+
     def named(self, vector: Tensor) -> dict[str, Tensor]:
         """Views of a flat vector, tensor name to tensor."""
         return {s.name: vector[s.start : s.stop].view(s.shape) for s in self.segments}

@@ -74,3 +74,41 @@ def lion(gradient, x, lr, weight_decay, beta_1=0.9, beta_2=0.99):
         m = beta_2 * m + (1 - beta_2) * g
         x = x - lr * update
     return x
+
+
+def split(case):
+    """``"fedsmu algorithm.bits=3"`` as overrides."""
+    return [f"algorithm={case.split()[0]}", *case.split()[1:]]
+
+
+class Watch:
+    """Stands in for tracker, progress and interrupts: keeps the server's and the clients' state after every round.
+
+    Attributes:
+        servers, states: before the first round and after each; the clients' states have a row per client.
+        cohorts: of each round.
+    """
+
+    received = None
+
+    def __init__(self, simulator):
+        self.simulator, self.cohorts, self.servers, self.states = simulator, [], [], []
+        self.look()
+
+    def look(self):
+        clients = list(range(self.simulator.config.clients))
+        self.servers.append(dict(self.simulator.server))
+        self.states.append(self.simulator.states.read(clients, torch.device("cpu")))
+
+    def cohort(self, t, clients):
+        self.cohorts.append(clients)
+        self.look()
+
+    def metrics(self, row):
+        pass
+
+    def update(self, *progress):
+        pass
+
+    def sync(self):
+        pass

@@ -47,6 +47,7 @@ def test_all_codes_every_parameter_but_those_of_batch_norms_in_the_modules_order
     assert [s.name for s in parts.segments[:4]] == ["0.weight", "0.bias", "4.weight", "4.bias"]
     assert [s.name for s in parts.segments[4:8]] == ["1.weight", "1.bias", "5.weight", "5.bias"]
     assert (parts.coded, parts.dense, parts.tensors) == (18 + 2 + 24 + 3, 4 + 6, 4)
+    assert parts.sizes == (18, 2, 24, 3)
 
 
 def test_affine_parameters_of_a_group_norm_are_coded_like_any_other():
@@ -60,6 +61,7 @@ def test_weights_puts_biases_and_affine_parameters_in_the_dense_tail(model):
     assert [s.name for s in parts.segments[:2]] == ["0.weight", "4.weight"]
     assert [s.name for s in parts.segments[2:8]] == ["0.bias", "1.weight", "1.bias", "4.bias", "5.weight", "5.bias"]
     assert (parts.coded, parts.dense, parts.tensors) == (18 + 24, 2 + 4 + 3 + 6, 2)
+    assert parts.sizes == (18, 24)
 
 
 @pytest.mark.parametrize("codes", ["all", "weights"])
