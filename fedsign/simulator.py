@@ -42,7 +42,8 @@ class Simulator:
             checkpoint.clear(self.checkpoints)
         last = checkpoint.load(self.checkpoints, self.executor.device)
         self.t = 0
-        self.states = ClientStates(self.checkpoints, self.algorithm.client_state, config.clients, d)
+        start = self.algorithm.client_start(setup.initial[:d])
+        self.states = ClientStates(self.checkpoints, self.algorithm.client_state, config.clients, d, start)
         if last is not None:
             self.t, self.server, self.tail, self.counters = last.t, last.server, last.tail, last.counters
             self.states.restore(last.slots, checkpoint.older_slots(self.checkpoints, last.t))
@@ -121,6 +122,11 @@ class Simulator:
         if mu_index is not None and mu_index.n:
             columns["mu_index"] = mu_index.value()
         self._aggregate(t, clients, uplink, columns)
+        if reply := self.algorithm.reply(self.server):
+            self.counters["downlink_bits"] += len(clients) * _bits(reply.values())
+            for part in self.executor.split(clients):
+                states = self.states.read(part, self.executor.device)
+                self.states.write(part, self.algorithm.keep(reply, states))
         return columns
 
     def _aggregate(
@@ -128,12 +134,15 @@ class Simulator:
     ) -> None:
         """The server's side: count the bytes, hand them to the method, average the tail."""
         self.counters["uplink_bits"] += sum(_bits(rows) for rows in uplink.values())
-        formula = self.algorithm.uplink_bits_formula(self.layout) + 32 * self.layout.tail
-        self.counters["uplink_bits_formula"] += len(clients) * formula
+        samples = [len(self.executor.parts[c]) for c in clients]
+        steps = torch.tensor([self.config.local.steps_of(s) for s in samples])
+        self.counters["uplink_bits_formula"] += self.algorithm.cohort_bits_formula(self.layout, steps)
+        self.counters["uplink_bits_formula"] += len(clients) * 32 * self.layout.tail
         round = Round(
             t=t,
             clients=clients,
-            samples=torch.tensor([len(self.executor.parts[c]) for c in clients], device=self.executor.device),
+            samples=torch.tensor(samples, device=self.executor.device),
+            steps=steps,
             population=self.config.clients,
             lr=self.config.local.learning_rate(t),
             layout=self.layout,

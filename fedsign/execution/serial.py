@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
@@ -64,6 +65,7 @@ class SerialTraining(LocalTraining):
         tails: the trained dense tail of each client, [n, tail]; the broadcast one before training.
         updates: y_K − y_0 of the last training, or the gradient, [n, d].
         logs: recorded numbers per client, name to [n].
+        batches: where each client is in its data, by row.
     """
 
     executor: Serial
@@ -72,6 +74,7 @@ class SerialTraining(LocalTraining):
     tail: Tensor
     updates: Tensor | None = None
     logs: dict[str, Tensor] = field(default_factory=dict)
+    batches: dict[int, Iterator[tuple[Tensor, Tensor]]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         samples = [len(self.executor.parts[c]) for c in self.streams.clients]
@@ -93,6 +96,7 @@ class SerialTraining(LocalTraining):
         correction: Tensor | None = None,
         weights: WeightMap | None = None,
         optimizer: optimizers.Optimizer | None = None,
+        steps: int | None = None,
     ) -> Trained:
         """See `LocalTraining.train`."""
         layout = self.layout
@@ -108,7 +112,7 @@ class SerialTraining(LocalTraining):
             for name, rows in optimizer.start.items():
                 state[name][:d] = rows.expand(n, d)[i]
             row_correction = None if correction is None else correction[i]
-            v, losses[i] = self._train_one(i, start[i], row_correction, weights, optimizer, state)
+            v, losses[i] = self._train_one(i, start[i], row_correction, weights, optimizer, state, steps)
             y[i] = v[:d]
             tails[i, : layout.dense], tails[i, layout.dense :] = v[d:], self.executor.model.vector[layout.parameters :]
             for name, rows in final.items():
@@ -125,6 +129,7 @@ class SerialTraining(LocalTraining):
         weights: WeightMap | None,
         optimizer: optimizers.Optimizer,
         state: optimizers.State,
+        steps: int | None,
     ) -> tuple[Tensor, Tensor]:
         """The local steps of one client: its trained variable [parameters] and its mean loss.
 
@@ -135,11 +140,11 @@ class SerialTraining(LocalTraining):
         model.vector[:d], model.vector[d:] = start, self.tail
         v = model.vector[:parameters] if weights is None else model.vector[:parameters].clone()
         lr = self.lr if optimizer.lr is None else optimizer.lr
-        steps = self.executor.local.steps_of(len(self.executor.parts[self.clients[i]]))
+        steps = steps or self.executor.local.steps_of(len(self.executor.parts[self.clients[i]]))
         generator = self.streams.generator("step", i)
         total = torch.zeros((), device=start.device)
         with self._module_draws(i):
-            for k, (inputs, targets) in enumerate(self._batches(i, steps), start=1):
+            for k, (inputs, targets) in enumerate(itertools.islice(self._batches(i), steps), start=1):
                 if weights is not None:
                     model.vector[:d] = weights.forward(v[:d], i, Step(k, steps, generator))
                     model.vector[d:parameters] = v[d:]
@@ -164,13 +169,13 @@ class SerialTraining(LocalTraining):
         tails = torch.empty(len(self.clients), model.layout.tail, device=x.device)
         losses = torch.zeros(len(self.clients), device=x.device)
         for i in range(len(self.clients)):
-            model.vector[:d], model.vector[d:] = start[i], self.tail
-            inputs, targets = next(self._batches(i, 1))
+            model.vector[:d], model.vector[d:] = start[i], self.tails[i]
+            inputs, targets = next(self._batches(i))
             with self._module_draws(i):
                 g = self._backward(inputs, targets, losses[i])
             self._regularise(g, model.vector[:parameters])
             gradients[i] = g[:d]
-            tails[i, : parameters - d] = self.tail[: parameters - d] - self.lr * g[d:]
+            tails[i, : parameters - d] = self.tails[i, : parameters - d] - self.lr * g[d:]
             tails[i, parameters - d :] = model.vector[parameters:]
         self.tails, self.updates = tails, gradients
         self.log("train_loss", losses)
@@ -203,18 +208,20 @@ class SerialTraining(LocalTraining):
         if local.weight_decay:
             g.add_(v, alpha=local.weight_decay)
 
-    def _batches(self, row: int, steps: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """Batches of one client: its samples in shuffled epochs, cycled until the steps are done."""
+    def _batches(self, row: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """Batches of one client, without end: its samples in shuffled epochs. A later call goes on where one ended."""
+        if row not in self.batches:
+            self.batches[row] = self._shuffled_epochs(row)
+        return self.batches[row]
+
+    def _shuffled_epochs(self, row: int) -> Iterator[tuple[Tensor, Tensor]]:
         executor = self.executor
         part = executor.parts[self.clients[row]]
         order, augment = self.streams.numpy("order", row), self.streams.numpy("augment", row)
-        size = executor.local.batch_size
-        done = 0
-        while done < steps:
+        while True:
             shuffled = part[torch.from_numpy(order.permutation(len(part))).to(part.device)]
-            for indices in shuffled.split(size)[: steps - done]:
+            for indices in shuffled.split(executor.local.batch_size):
                 yield executor.task.batch(indices, augment)
-                done += 1
 
 
 def client_parts(parts: list[np.ndarray], device: torch.device) -> list[Tensor]:

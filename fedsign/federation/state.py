@@ -6,6 +6,7 @@ checkpoint is only the table of current slots, and going back to it finds every 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
 
@@ -19,10 +20,13 @@ SLOTS = 3  # the current row and those of the two checkpoints that are kept
 
 
 class ClientStates:
-    """Rows of float32 [d] per client for each state name, zero until first written."""
+    """Rows of float32 [d] per client for each state name; until first written, those of `start`, or zero."""
 
-    def __init__(self, folder: Path, names: tuple[str, ...], clients: int, d: int):
+    def __init__(
+        self, folder: Path, names: tuple[str, ...], clients: int, d: int, start: Mapping[str, Tensor] | None = None
+    ):
         """Open or create the files ``<folder>/state_<name>.f32`` (sparse; only rows written take space)."""
+        self.start = {name: row.cpu().numpy() for name, row in (start or {}).items()}
         self.folder = folder
         self.names = names
         self.d = d
@@ -41,10 +45,11 @@ class ClientStates:
             self._rows[name] = np.memmap(path, dtype=np.float32, mode=mode, shape=(clients, SLOTS, d))
 
     def read(self, clients: list[int], device: torch.device) -> dict[str, Tensor]:
-        """State of the given clients: name to float32 [n, d]; zeros for clients that never took part."""
+        """State of the given clients: name to float32 [n, d]."""
         out = {}
         for name in self.names:
             rows = np.zeros((len(clients), self.d), dtype=np.float32)
+            rows[:] = self.start.get(name, 0)
             for i, client in enumerate(clients):
                 if (slot := self.current[client]) >= 0:
                     rows[i] = self._rows[name][client, slot]

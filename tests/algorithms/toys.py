@@ -24,7 +24,7 @@ class Given(LocalTraining):
     def __init__(self, v, lr=1.0):
         self.v, self.lr = v, lr
 
-    def train(self, x, *, correction=None, weights=None, optimizer=None):
+    def train(self, x, *, correction=None, weights=None, optimizer=None, steps=None):
         return Trained(x - self.lr * self.v)
 
     def gradient(self, x):
@@ -42,12 +42,13 @@ def flat(d):
     return Layout((Segment("x", 0, d, (d,)),), coded=d, dense=0, buffers=0, tensors=1)
 
 
-def round_of(n, d, t=1, samples=None):
+def round_of(n, d, t=1, samples=None, steps=None):
     """What the server knows of round t with clients 0 to n - 1."""
     return Round(
         t=t,
         clients=list(range(n)),
         samples=torch.tensor(samples or [1] * n),
+        steps=torch.tensor(steps or [1] * n),
         population=n,
         lr=1.0,
         layout=flat(d),
