@@ -86,7 +86,7 @@ class EntropyCoded(Codec):
         if row.dtype != torch.uint8 or row.dim() != 1 or not len(row) or row[0] > CODED:
             raise PayloadError("not an entropy-coded row of bytes")
         if row[0] == PLAIN:
-            return row[1:].clone()
+            return row[1:]
         k, count = self.codec.k, self.codec.symbols(d)
         head = row[1 : 1 + self.codec.length(d) - k * bits.packed_length(count)]
         symbols = decompress(row[1 + len(head) :].cpu().numpy(), count, k)

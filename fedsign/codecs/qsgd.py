@@ -49,7 +49,7 @@ class QSGD(Codec):
         norms = []
         for group, u, symbol in zip(*grouped, strict=True):
             norms.append(norm(group) if self.norm == "l2" else group.abs().amax(dim=1, keepdim=True))
-            level = group.abs().div_(nonzero(norms[-1])).mul_(self.levels).clamp_(max=self.levels)
+            level = group.abs().div_(nonzero(norms[-1])).mul_(self.levels)
             lower = level.floor()  # ℓ
             level.sub_(lower).sub_(u).ceil_().add_(lower)  # ℓ + 1 if u < level − ℓ: s ξ, of mean s |x_j| / ‖x‖
             symbol.copy_(level.copysign_(group).add_(self.levels))

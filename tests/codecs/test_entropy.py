@@ -164,6 +164,15 @@ def test_changed_code_is_not_believed(data, k):
         decompress(code, 3000, k)
 
 
+def test_frequencies_that_are_not_those_of_the_symbols_are_refused():
+    """Of symbols that are all alike the coder keeps nothing, and would decode them under other frequencies too."""
+    code = compress(np.zeros(1000, dtype=np.int32), 2)
+    assert len(code) == 12
+    code[0] ^= 8
+    with pytest.raises(PayloadError, match="frequencies that it states"):
+        decompress(code, 1000, 2)
+
+
 @pytest.mark.parametrize("change", ["empty", "tag", "frequencies", "zero word", "more words", "half a word"])
 def test_each_broken_part_is_named(change):
     codec = EntropyCoded(Sign("plus"))
