@@ -26,6 +26,7 @@ NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False, description="a n
 Fraction = Annotated[float, Field(gt=0, le=1, description="a number in (0, 1]")]
 Momentum = Annotated[float, Field(ge=0, lt=1, description="a number in [0, 1)")]
 Finite = Annotated[float, Field(allow_inf_nan=False, description="a finite number")]
+QuantisationLevels = Annotated[int, Field(ge=1, le=32767, description="an integer from 1 to 32767")]
 Seed = Annotated[int, Field(ge=0, lt=2**63, description="an integer >= 0 and < 2^63")]
 SignZero = Literal["plus", "random", "zero"]
 Codes = Literal["all", "weights"]

@@ -13,7 +13,17 @@ from fedsign.errors import NotFiniteError, PayloadError
 
 
 class Codec(ABC):
-    """Values [n, d] to n rows of bytes, one per client, and back. Lengths are exact: 8 bits a byte of the rows."""
+    """Values [n, d] to n rows of bytes, one per client, and back. Lengths are exact: 8 bits a byte of the rows.
+
+    Attributes:
+        k: bits of a symbol, where a row ends in as many planes of packed bits; 0 where it does not.
+    """
+
+    k: int = 0
+
+    def symbols(self, d: int) -> int:
+        """How many symbols the planes hold: one a value, unless a codec says otherwise."""
+        return d
 
     @abstractmethod
     def length(self, d: int) -> int:
@@ -87,3 +97,14 @@ def finite(x: Tensor) -> Tensor:
 def may_hold(mask: Tensor) -> bool:
     """Whether any entry holds, where looking is free: on a CPU. Elsewhere yes, rather than wait for the device."""
     return mask.device.type != "cpu" or bool(mask.any())
+
+
+def norm(x: Tensor) -> Tensor:
+    """ℓ2 norm of every row of x [n, d], [n, 1], whose squares need not lie in the range of float32."""
+    largest = torch.linalg.vector_norm(x, torch.inf, dim=1, keepdim=True)
+    return largest * torch.linalg.vector_norm(x / nonzero(largest), dim=1, keepdim=True)
+
+
+def nonzero(x: Tensor) -> Tensor:
+    """Numbers x >= 0 to divide by, where 0 / 0 is to be 0."""
+    return x.clamp(min=torch.finfo(torch.float32).tiny)
