@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from fedsign.algorithms.base import Round
 from fedsign.codecs import Float32
 from fedsign.config import Config, Local
 from fedsign.data import tasks
@@ -44,7 +45,7 @@ class Untrained(LocalTraining):
         """Standard normal noise."""
         return self.streams.normal("dry_run", x.shape[-1])
 
-    def log(self, name: str, values: Tensor) -> None:
+    def log(self, name: str, values: Tensor | float) -> None:
         """Nothing is measured."""
 
 
@@ -56,13 +57,19 @@ def dry_run(config: Config) -> dict[str, Any]:
     layout, algorithm = model.layout, config.algorithm
     sizes = _sizes(config)
     local = Untrained(Streams(config.seed, 1, [0], device), config.local, layout, sizes[0] if sizes else 1)
-    downlink = algorithm.broadcast(algorithm.init(model.vector[: layout.coded].clone(), layout))
-    state = {name: torch.zeros(1, layout.coded) for name in algorithm.client_state}
+    initial = model.vector[: layout.coded].clone()
+    server = algorithm.init(initial, layout)
+    downlink = algorithm.broadcast(server)
+    state = {name: row[None] for name, row in algorithm.client_start(initial).items()}
     state["new"] = torch.zeros(1, dtype=torch.bool)  # a client that took part before
     uplink, _ = algorithm.client(downlink, state, local, local.streams)
+    server = algorithm.server(
+        server, {name: rows * config.cohort for name, rows in uplink.items()}, _round(config, local)
+    )
     tail_bits = 8 * Float32().length(layout.tail)
     up = {name: 8 * rows[0].numel() for name, rows in uplink.items()} | ({"tail": tail_bits} if layout.tail else {})
-    down = {name: 8 * data.numel() for name, data in downlink.items()} | ({"tail": tail_bits} if layout.tail else {})
+    received = algorithm.broadcast(server) | algorithm.reply(server)  # from the second round on
+    down = {name: 8 * data.numel() for name, data in received.items()} | ({"tail": tail_bits} if layout.tail else {})
     return {
         "status": "dry run",
         "algorithm": algorithm.name,
@@ -108,6 +115,22 @@ def text(summary: dict[str, Any]) -> str:
             f"{bits['uplink_bits_per_parameter']:.4g} bits per parameter and client; per client: {up}",
             f"downlink       {bits['downlink']:,} bits a round; per client: {down}",
         ]
+    )
+
+
+def _round(config: Config, local: Untrained) -> Round:
+    """A round of a cohort of equal clients."""
+    n = config.cohort
+    return Round(
+        t=1,
+        clients=list(range(n)),
+        samples=local.samples.expand(n),
+        steps=local.steps.expand(n),
+        population=max(n, config.clients),  # natural clients are not known without their data
+        lr=local.lr,
+        layout=local.layout,
+        streams=local.streams,
+        log=local.log,
     )
 
 

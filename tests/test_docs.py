@@ -12,8 +12,8 @@ import torch
 
 from fedsign import codecs
 from fedsign.algorithms.base import Algorithm, receive, send
-from fedsign.local.optimizers import Adam, Lion
-from fedsign.options import Momentum, Positive, options
+from fedsign.local.optimizers import Adam
+from fedsign.options import Positive, options
 
 DOCS = Path(__file__).parents[1] / "docs"
 
@@ -24,12 +24,11 @@ def blocks(page, language):
 
 def options_and_codecs():
     """What the printed files import."""
-    names = (options, Algorithm, send, receive, Lion, Adam)
+    names = (options, Algorithm, send, receive, Adam)
     return {n.__name__: n for n in names} | {
         "codecs": codecs,
         "torch": torch,
         "Positive": Positive,
-        "Momentum": Momentum,
     }
 
 
@@ -64,7 +63,6 @@ def printed_run(methods, run, resolved, targets, monkeypatch):
 @pytest.mark.parametrize(
     ("name", "keys"),
     [
-        ("FedLion", {"beta_1": 0.9, "beta_2": 0.9, "lr": 0.01}),
         ("FedVote", {"a": 1.5, "p_min": 0.001}),
         ("FedMRN", {"noise_scale": 0.3}),
     ],
@@ -75,6 +73,13 @@ def test_printed_method_approaches_the_optimum(printed_run, targets, tmp_path, n
     np.save(targets, y)
     x = printed_run(name, 60, 12, tmp_path / "out", **keys)
     assert np.linalg.norm(x - y.mean(axis=0)) < 0.3 * np.linalg.norm(y.mean(axis=0))
+
+
+@pytest.mark.parametrize(("place", "file"), enumerate(["scaffold.py", "fedlion.py"]))
+def test_what_is_quoted_of_a_shipped_method_is_what_it_runs(place, file):
+    quoted = blocks("architecture.md", "py")
+    assert len(quoted) == 2
+    assert quoted[place] in Path(codecs.__file__).parents[1].joinpath("algorithms", file).read_text()
 
 
 def test_worked_example_runs_from_its_own_folder(tmp_path):

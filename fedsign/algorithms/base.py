@@ -72,7 +72,7 @@ class Algorithm(ABC):
         title: the method's name in tables and figures.
         name: the choice of the config group.
         codes: which parameters the method compresses; the others form the dense tail.
-        client_state: names of the [d] vectors that every client keeps between its rounds, zero at the start.
+        client_state: names of the [d] vectors that every client keeps between its rounds.
     """
 
     title: ClassVar[str]
@@ -87,6 +87,10 @@ class Algorithm(ABC):
     def init(self, x: Tensor, layout: Layout) -> State:
         """The server's state before the first round, given the initial model x [d] and the places of its tensors."""
         return {"x": x}
+
+    def client_start(self, x: Tensor) -> State:
+        """A client's state [d] before its first round, given the initial model x [d], which all can build: zeros."""
+        return dict.fromkeys(self.client_state, 0 * x)
 
     def broadcast(self, server: State) -> Downlink:
         """What every client of the cohort receives: by default the model, in float32."""
@@ -109,6 +113,14 @@ class Algorithm(ABC):
     @abstractmethod
     def server(self, server: State, uplink: Uplink, round: Round) -> State:
         """The server's side of a round: decode what the cohort sent and update."""
+
+    def reply(self, server: State) -> Downlink:
+        """What every client of the cohort receives after the server's step: by default nothing."""
+        return {}
+
+    def keep(self, reply: Downlink, state: State) -> State:
+        """The state [n, d] of clients that have received a reply."""
+        return state
 
     def weights(self, round: Round) -> Tensor | None:
         """Weights [n] of the clients in an average, summing to one; None is uniform. The tail follows them too."""

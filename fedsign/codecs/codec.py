@@ -37,12 +37,16 @@ class Codec(ABC):
 
     def stacked(self, rows: list[Tensor], d: int) -> Tensor:
         """The rows as one uint8 matrix [n, length], each of the right length. Raises PayloadError."""
+        self.check_lengths(rows, d)
+        return torch.stack(rows)
+
+    def check_lengths(self, rows: list[Tensor], d: int) -> None:
+        """Refuse rows of another length or type. Raises PayloadError."""
         expected = self.length(d)
         for i, row in enumerate(rows):
             if row.dtype != torch.uint8 or row.shape != (expected,):
                 got = f"{tuple(row.shape)} {str(row.dtype).removeprefix('torch.')}"
                 raise PayloadError(f"payload is {got}; expected {expected} bytes for {d} values", i)
-        return torch.stack(rows)
 
 
 def mean_of_each(codecs: Sequence[Codec], rows: list[Tensor], d: int, weights: Tensor | None = None) -> Tensor:
@@ -78,3 +82,8 @@ def finite(x: Tensor) -> Tensor:
         if not ok.all():
             raise NotFiniteError("values to send are NaN or infinite", int((~ok).nonzero()[0, 0]))
     return x
+
+
+def may_hold(mask: Tensor) -> bool:
+    """Whether any entry holds, where looking is free: on a CPU. Elsewhere yes, rather than wait for the device."""
+    return mask.device.type != "cpu" or bool(mask.any())
