@@ -69,7 +69,7 @@ def dry_run(config: Config) -> dict[str, Any]:
     )
     tail_bits = 8 * Float32().length(layout.tail)
     up = {name: 8 * rows[0].numel() for name, rows in uplink.items()} | ({"tail": tail_bits} if layout.tail else {})
-    received = downlink | algorithm.reply(server)
+    received = algorithm.broadcast(server) | algorithm.reply(server)  # from the second round on
     down = {name: 8 * data.numel() for name, data in received.items()} | ({"tail": tail_bits} if layout.tail else {})
     return {
         "status": "dry run",

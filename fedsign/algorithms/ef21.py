@@ -42,12 +42,9 @@ class EF21(Algorithm):
         g = g + codec.decode(c, len(x))
         if not self.warm_start:
             return {"c": c}, {"g": g}
-        full, new = codecs.Float32().encode(D), state["new"]
-        sent = {
-            "g_0": [row if first else row[:0] for row, first in zip(full, new, strict=True)],
-            "c": [row[:0] if first else row for row, first in zip(c, new, strict=True)],
-        }
-        return sent, {"g": D.where(new[:, None], g)}
+        g_0, new = codecs.Float32().encode(D), state["new"]
+        pairs = [(g_0[i], c[i][:0]) if first else (g_0[i][:0], c[i]) for i, first in enumerate(new.tolist())]
+        return {"g_0": [g_0 for g_0, _ in pairs], "c": [c for _, c in pairs]}, {"g": D.where(new[:, None], g)}
 
     def server(self, server: State, uplink: Uplink, round: Round) -> State:
         """G ← G + 1/N Σ c_i, by N and not by n: the absent keep their g_i. Then x ← x − η_g G."""

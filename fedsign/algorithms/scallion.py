@@ -22,13 +22,13 @@ class Incremental(Scaffold):
     """What the two share: c_i and c move by the increments δ̃_i = C(δ_i) that are sent, and so does x."""
 
     def server(self, server: State, uplink: Uplink, round: Round) -> State:
-        """x ← x − η_g η_l/n Σ K_i (δ̃_i + c), with the old c, and c ← c + 1/N Σ δ̃_i."""
+        """x ← x − η_g η_l K (Σ K_i/ΣK_j δ̃_i + c), K the mean K_i and c the old c; c ← c + 1/N Σ δ̃_i."""
         x, c = server["x"], server["c"]
-        codec, K = self._codec(round.layout), round.steps.float()  # K_i: for equal clients a factor K
-        step = codec.mean(uplink["delta"], round.d, weights=K / len(K)) + float(K.mean()) * c
+        codec, K = self._codec(round.layout), round.steps.float()
+        delta = codec.mean(uplink["delta"], round.d, weights=K / K.sum())  # the paper's mean where all K_i are equal
         share = len(round.clients) / round.population
         c_plus = c + share * codec.mean(uplink["delta"], round.d)
-        return {"x": x - self.server_lr * round.lr * step, "c": c_plus}
+        return {"x": x - self.server_lr * round.lr * float(K.mean()) * (delta + c), "c": c_plus}
 
     def uplink_bits_formula(self, layout: Layout) -> float:
         """b(C)."""

@@ -147,3 +147,9 @@ def test_weight_decay_is_part_of_the_gradient_that_c_i_holds(consensus):
     y = np.random.default_rng(2).normal(size=(6, 20))
     _, x = consensus(y, "algorithm=scaffold", "local.steps=5", "rounds=60", "local.weight_decay=0.25")
     np.testing.assert_allclose(x, y.mean(axis=0) / 1.25, atol=1e-4)
+
+
+def test_the_fixed_point_is_the_mean_of_the_local_optima(consensus):
+    y = np.random.default_rng(3).normal(size=(12, 20))
+    _, x = consensus(y, "algorithm=scaffold", "local.steps=5", "rounds=60")
+    np.testing.assert_allclose(x, y.mean(axis=0), atol=1e-4)

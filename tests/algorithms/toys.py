@@ -65,17 +65,6 @@ def fair_signs(n, d, seed=0):
     return torch.from_numpy(np.random.default_rng(seed).choice([-1.0, 1.0], size=(n, d)).astype(np.float32))
 
 
-def lion(gradient, x, lr, weight_decay, beta_1=0.9, beta_2=0.99):
-    """x after 20 steps of Lion (Chen et al., 2023)."""
-    m = np.zeros_like(x)
-    for _ in range(20):
-        g = gradient(x)
-        update = np.sign(beta_1 * m + (1 - beta_1) * g) + weight_decay * x
-        m = beta_2 * m + (1 - beta_2) * g
-        x = x - lr * update
-    return x
-
-
 def split(case):
     """``"fedsmu algorithm.bits=3"`` as overrides."""
     return [f"algorithm={case.split()[0]}", *case.split()[1:]]
@@ -112,3 +101,14 @@ class Watch:
 
     def sync(self):
         pass
+
+
+def lion(gradient, x, lr, weight_decay, beta_1=0.9, beta_2=0.99):
+    """x after 20 steps of Lion (Chen et al., 2023)."""
+    m = np.zeros_like(x)
+    for _ in range(20):
+        g = gradient(x)
+        update = np.sign(beta_1 * m + (1 - beta_1) * g) + weight_decay * x
+        m = beta_2 * m + (1 - beta_2) * g
+        x = x - lr * update
+    return x
