@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 import sys
 import time
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from hydra.core.hydra_config import HydraConfig
@@ -90,7 +91,7 @@ def _simulate(config: Config, directory: RunDirectory) -> dict[str, Any]:
         try:
             with RoundProgress(config.algorithm.title, config.rounds, simulator.t) as progress:
                 status = simulator.run(tracker, progress, interrupts)
-            _save_model(directory, simulator.model(), simulator.layout)
+            _save_model(directory, simulator.executor.model.named(simulator.model()))
             summary = {"status": status} | _identity(config, simulator.layout) | tracker.summary()
             summary |= {"wall_seconds": round(simulator.counters["seconds"], 3)}
             summary |= {"session_seconds": round(time.monotonic() - started, 3)} | describe(config.hardware.device)
@@ -126,8 +127,8 @@ def _identity(config: Config, layout: Layout) -> dict[str, Any]:
     }
 
 
-def _save_model(directory: RunDirectory, vector: torch.Tensor, layout: Layout) -> None:
+def _save_model(directory: RunDirectory, tensors: Mapping[str, torch.Tensor]) -> None:
     import numpy as np
 
-    arrays: dict[str, Any] = {name: tensor.cpu().numpy() for name, tensor in layout.named(vector).items()}
+    arrays: dict[str, Any] = {name: tensor.cpu().numpy() for name, tensor in tensors.items()}
     np.savez(directory.path / "model.npz", **arrays)

@@ -28,7 +28,7 @@ Momentum = Annotated[float, Field(ge=0, lt=1, description="a number in [0, 1)")]
 Finite = Annotated[float, Field(allow_inf_nan=False, description="a finite number")]
 Seed = Annotated[int, Field(ge=0, lt=2**63, description="an integer >= 0 and < 2^63")]
 SignZero = Literal["plus", "random", "zero"]
-Codes = Literal["all", "weights"]
+Codes = Literal["all", "weights", "no-last-layer"]
 
 _STRICT = ConfigDict(extra="forbid", strict=True)
 
