@@ -6,6 +6,8 @@ if TYPE_CHECKING:
     from fedsign.codecs.choice import chosen as chosen
     from fedsign.codecs.codec import Codec as Codec
     from fedsign.codecs.dense import Float32 as Float32
+    from fedsign.codecs.mask import Mask as Mask
+    from fedsign.codecs.masked_noise import MaskedNoise as MaskedNoise
     from fedsign.codecs.onebit import Sign as Sign
     from fedsign.codecs.onebit import Ternary as Ternary
     from fedsign.codecs.onebit import sign as sign
@@ -24,6 +26,8 @@ else:
             "choice": ["chosen"],
             "codec": ["Codec"],
             "dense": ["Float32"],
+            "mask": ["Mask"],
+            "masked_noise": ["MaskedNoise"],
             "onebit": ["Sign", "Ternary", "sign", "signs"],
             "qsgd": ["QSGD"],
             "scaled": ["ScaledSign"],
