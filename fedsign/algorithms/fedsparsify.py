@@ -48,8 +48,8 @@ class FedSparsify(Algorithm):
         """Average the models, and prune the average if that is the server's part."""
         x = self._codec(round.t, server["x"]).mean(uplink["y"], round.d, self.weights(round))
         if self.prune == "server":
-            kept = codecs.TopK(1 - self._sparsity(round.t))
-            x = kept.decode(kept.encode(x[None]), round.d)[0]
+            largest = _sparse(self._left(round.t, round.d), round.d)
+            x = largest.decode(largest.encode(x[None]), round.d)[0]
         round.log("density", float(x.count_nonzero()) / round.d)
         return {"x": x}
 
@@ -60,11 +60,13 @@ class FedSparsify(Algorithm):
     def uplink_bits_formula(self, layout: Layout) -> float:
         """32 k + min(k ⌈log2 d⌉, d), the mean over the T rounds."""
         d, T = layout.coded, self.rounds
-        if self.prune == "client":
-            shares = [1 - self._sparsity(t) for t in range(1, T + 1)]
-        else:
-            shares = [1.0, *(1 - self._sparsity(t) for t in range(1, T))]  # of the model that a round starts from
-        return sum(codecs.TopK(share, "shortest").unpadded_bits(d) for share in shares) / T
+        first = 1 if self.prune == "client" else 0  # the server prunes after the first round
+        sent = [self._left(t, d) if t else d for t in range(first, first + T)]
+        return sum(_sparse(k, d).unpadded_bits(d) for k in sent) / T
+
+    def _left(self, t: int, d: int) -> int:
+        """How many of d weights the schedule leaves in round t."""
+        return max(1, d - int(self._sparsity(t) * d))
 
     def _sparsity(self, t: int) -> float:
         """s_t = s_f + (s_0 − s_f) (1 − (F⌊t/F⌋ − t_0)/(T − t_0))^q with s_0 = 0 and t_0 = 1."""
@@ -76,7 +78,7 @@ class FedSparsify(Algorithm):
     def _codec(self, t: int, x: Tensor) -> codecs.TopK:
         """What a client sends in round t, given the model x that it received: both sides know how much that is."""
         if self.prune == "client":
-            return codecs.TopK(1 - self._sparsity(t), "shortest")
+            return _sparse(self._left(t, len(x)), len(x))
         pruned = t > 1 and self._sparsity(t - 1) > 0
         return _sparse(int(x.count_nonzero()) if pruned else len(x), len(x))
 

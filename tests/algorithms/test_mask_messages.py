@@ -41,8 +41,8 @@ UPLINK = {
     "fedmask": ("m", D, D, {"theta": 32 * D, "seed": 64}),
     "hidenseek": ("m", D // 2, D, {"theta": 32 * (D // 2), "seed": 64}),
     "hidenseek algorithm.sparsity=0.9": ("m", D - int(0.9 * D), D, {"theta": 32 * (D - int(0.9 * D)), "seed": 64}),
-    "fedsparsify": ("y", sparse(int(0.03 * D), D), D, None),
-    "fedsparsify algorithm.sparsity=0.5": ("y", sparse(D // 2, D), D, None),
+    "fedsparsify": ("y", sparse(D - int(0.97 * D), D), D, None),
+    "fedsparsify algorithm.sparsity=0.5": ("y", sparse(D - D // 2, D), D, None),
 }
 METHODS = ("fedvote", "fedmrn", "fedpm", "fedmask", "hidenseek", "fedsparsify")
 PARTS = {"fedvote": "w", "fedsparsify": "y"}  # the others send "m"

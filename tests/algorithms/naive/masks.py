@@ -167,7 +167,7 @@ def fedsparsify(problem, sparsity, schedule="constant", exponent=3.0, frequency=
         return sparsity * (1 - (1 - done) ** exponent)
 
     def pruned(x, t):
-        kept = np.argsort(-np.abs(x), kind="stable")[: max(1, int((1 - s(t)) * len(x)))]
+        kept = np.argsort(-np.abs(x), kind="stable")[: max(1, len(x) - int(s(t) * len(x)))]
         return np.where(np.isin(np.arange(len(x)), kept), x, 0.0)
 
     x, path = problem.start(), []
