@@ -5,7 +5,10 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from fedsign.codecs.choice import chosen as chosen
     from fedsign.codecs.codec import Codec as Codec
+    from fedsign.codecs.codec import mean_of_each as mean_of_each
     from fedsign.codecs.dense import Float32 as Float32
+    from fedsign.codecs.integer import Integer as Integer
+    from fedsign.codecs.integer import encode_each as encode_each
     from fedsign.codecs.mask import Mask as Mask
     from fedsign.codecs.masked_noise import MaskedNoise as MaskedNoise
     from fedsign.codecs.onebit import Sign as Sign
@@ -24,8 +27,9 @@ else:
         __name__,
         submod_attrs={
             "choice": ["chosen"],
-            "codec": ["Codec"],
+            "codec": ["Codec", "mean_of_each"],
             "dense": ["Float32"],
+            "integer": ["Integer", "encode_each"],
             "mask": ["Mask"],
             "masked_noise": ["MaskedNoise"],
             "onebit": ["Sign", "Ternary", "sign", "signs"],

@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
+import fcntl
 import json
 import os
+import sys
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import yaml
 
 from fedsign.config import Config, differing_keys, fingerprint
+from fedsign.durable import replacing, write_text
 from fedsign.errors import ConfigError
 
 Status = Literal["new", "unfinished", "finished"]
 
 CONFIG_HEADER = "# A run of fedsign. Again: fedsign --config-dir THIS_FOLDER --config-name config [output=ELSEWHERE]\n"
+FAILURE = "error.txt"  # the traceback of a job of a sweep that crashed
 # Written under `hydra:` of a run's config.yaml, so that the file alone runs again with the same behaviour.
 HYDRA = {
     "run": {"dir": "${output}"},
@@ -35,20 +43,48 @@ class RunDirectory:
             ConfigError: it cannot be written, or holds a run of a different config.
         """
         self.path = config.output
-        self._resolved = config.resolved
+        self._config = config
         self._check_writable()
+        self.status: Status = self._look()
+        if config.dry_run and self.status == "finished":
+            raise ConfigError(f"output={self.path}: holds a finished run, whose summary a dry run would replace")
+
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        """Within, no other process works here; if one does, wait for it to end and look what it left.
+
+        A finished run and a dry run need no lock.
+
+        Raises:
+            ConfigError: the other process left a run of a different config.
+        """
+        if self.status == "finished" or self._config.dry_run:
+            yield
+            return
+        (self.path / "checkpoint").mkdir(exist_ok=True)
+        with (self.path / "checkpoint" / "lock").open("a") as file:  # closing it, or dying, unlocks
+            try:
+                fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError as error:
+                if error.errno in (errno.EACCES, errno.EAGAIN):  # else the file system has no locks
+                    print(f"{self.path}: waiting for another process that is at work here", file=sys.stderr, flush=True)
+                    fcntl.lockf(file, fcntl.LOCK_EX)
+                    self.status = self._look()
+            yield
+
+    def _look(self) -> Status:
         theirs = self._stored_config()
-        if theirs is not None and fingerprint(theirs) != config.fingerprint:
-            keys = differing_keys(config.resolved, theirs)
+        if theirs is not None and fingerprint(theirs) != self._config.fingerprint:
+            keys = differing_keys(self._config.resolved, theirs)
             raise ConfigError(
                 f"output={self.path}: holds a run of a different config ({', '.join(keys[:4])}"
                 f"{', ...' if len(keys) > 4 else ''}); choose another output"
             )
-        self.status: Status = self._status()
-        if config.dry_run and self.status == "finished":
-            raise ConfigError(f"output={self.path}: holds a finished run, whose summary a dry run would replace")
-        if config.resume == "never" and not config.dry_run:
-            self.status = "new"
+        if self._config.resume == "never" and not self._config.dry_run:
+            return "new"
+        if self.summary().get("status") in ("finished", "stopped"):
+            return "finished"
+        return "unfinished" if (self.path / "metrics.csv").exists() else "new"
 
     def _check_writable(self) -> None:
         try:
@@ -73,20 +109,21 @@ class RunDirectory:
         stored.pop("hydra", None)
         return stored
 
-    def _status(self) -> Status:
-        if self.summary().get("status") in ("finished", "stopped"):
-            return "finished"
-        return "unfinished" if (self.path / "metrics.csv").exists() else "new"
-
     def summary(self) -> dict[str, Any]:
         """What ``summary.json`` says, or nothing."""
         return read_summary(self.path)
 
     def write_config(self) -> None:
-        """Write ``config.yaml``; the summary of a run that is started over is removed."""
-        (self.path / "summary.json").unlink(missing_ok=True)
-        body = yaml.safe_dump(self._resolved | {"hydra": HYDRA}, sort_keys=False, allow_unicode=True)
+        """Write ``config.yaml``; what an earlier run left of its end is removed."""
+        for name in ("summary.json", "model.npz", FAILURE):
+            (self.path / name).unlink(missing_ok=True)
+        body = yaml.safe_dump(self._config.resolved | {"hydra": HYDRA}, sort_keys=False, allow_unicode=True)
         write_text(self.path / "config.yaml", CONFIG_HEADER + body)
+
+    def write_model(self, tensors: Mapping[str, np.ndarray]) -> None:
+        """Write ``model.npz``, an array per tensor."""
+        with replacing(self.path / "model.npz") as file:
+            np.savez(file, **tensors)  # type: ignore[arg-type]  # the stubs mistake the arrays for `allow_pickle`
 
     def write_summary(self, summary: dict[str, Any]) -> None:
         """Write ``summary.json``."""
@@ -100,13 +137,6 @@ def read_summary(path: Path) -> dict[str, Any]:
     except (OSError, ValueError):
         return {}
     return summary if isinstance(summary, dict) else {}
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a file so that it is never seen half-written."""
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text(text)
-    temporary.replace(path)
 
 
 def remove_if_empty(folder: Path) -> None:

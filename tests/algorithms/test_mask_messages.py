@@ -10,7 +10,7 @@ import torch
 from hydra.utils import get_class
 
 from fedsign.errors import FedsignError
-from fedsign.execution import serial
+from fedsign.execution import executor
 from fedsign.execution.serial import SerialTraining
 
 D = 24_794  # parameters of lenet_small on MNIST; weights alone 24 680, biases 114
@@ -161,7 +161,7 @@ def test_the_order_of_the_cohort_does_not_matter(consensus_run, patch, case):
 @pytest.mark.parametrize("case", VARIANTS)
 def test_the_split_of_the_cohort_does_not_matter(consensus_run, monkeypatch, case):
     together = consensus_run(case)
-    monkeypatch.setattr(serial, "CHUNK_VALUES", 14)  # two clients of seven values
+    monkeypatch.setattr(executor, "CHUNK_VALUES", 14)  # two clients of seven values
     assert consensus_run(case).tobytes() == together.tobytes()
 
 
