@@ -81,7 +81,8 @@ def dry_run(config: Config) -> dict[str, Any]:
         "tensors": [
             {"name": s.name, "shape": list(s.shape), "part": _part(s.start, layout.coded, layout.parameters)}
             for s in layout.segments
-        ],
+        ]
+        + [{"name": name, "shape": list(tensor.shape), "part": "frozen"} for name, tensor in model.frozen.items()],
         "client_sizes": sizes,
         "bits_per_round": {
             "uplink": config.cohort * sum(up.values()),

@@ -29,7 +29,7 @@ Finite = Annotated[float, Field(allow_inf_nan=False, description="a finite numbe
 QuantisationLevels = Annotated[int, Field(ge=1, le=32767, description="an integer from 1 to 32767")]
 Seed = Annotated[int, Field(ge=0, lt=2**63, description="an integer >= 0 and < 2^63")]
 SignZero = Literal["plus", "random", "zero"]
-Codes = Literal["all", "weights"]
+Codes = Literal["all", "weights", "no-last-layer"]
 
 _STRICT = ConfigDict(extra="forbid", strict=True)
 

@@ -46,6 +46,7 @@ class Round:
         layout: of the flat vector (tensors and their places).
         streams: the server's random draws, [1, d].
         log: ``log(name, value)`` writes a column of metrics.csv.
+        attackers: ids of the Byzantine clients of the cohort; no server knows them, only an oracle may look.
     """
 
     t: int
@@ -57,6 +58,7 @@ class Round:
     layout: Layout
     streams: Streams
     log: Callable[[str, float], None]
+    attackers: frozenset[int] = frozenset()
 
     @property
     def d(self) -> int:

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from fedsign.codecs.hadamard import Hadamard as Hadamard
     from fedsign.codecs.integer import Integer as Integer
     from fedsign.codecs.integer import encode_each as encode_each
+    from fedsign.codecs.mask import Mask as Mask
+    from fedsign.codecs.masked_noise import MaskedNoise as MaskedNoise
     from fedsign.codecs.onebit import Sign as Sign
     from fedsign.codecs.onebit import Ternary as Ternary
     from fedsign.codecs.onebit import sign as sign
@@ -35,6 +37,8 @@ else:
             "entropy": ["EntropyCoded", "entropy_coded"],
             "hadamard": ["Hadamard"],
             "integer": ["Integer", "encode_each"],
+            "mask": ["Mask"],
+            "masked_noise": ["MaskedNoise"],
             "onebit": ["Sign", "Ternary", "sign", "signs"],
             "qsgd": ["QSGD"],
             "scaled": ["ScaledSign", "StochasticSign"],
