@@ -19,6 +19,7 @@ from fedsign.federation.state import ClientStates
 from fedsign.interrupt import Interrupted, Interrupts
 from fedsign.local.streams import Streams
 from fedsign.metrics import MagnitudeUniformity
+from fedsign.robust.messages import forge
 from fedsign.tracking import checkpoint
 from fedsign.tracking.progress import RoundProgress
 from fedsign.tracking.tracker import Tracker
@@ -36,6 +37,7 @@ class Simulator:
         d = self.layout.coded
         self.server: dict[str, Tensor] = self.algorithm.init(setup.initial[:d].clone(), self.layout)
         self.tail = setup.initial[d:].clone()
+        self.attackers = config.attack.attackers(config.seed, config.clients)
         self.counters = {"uplink_bits": 0.0, "uplink_bits_formula": 0.0, "downlink_bits": 0.0, "seconds": 0.0}
         self.checkpoints = config.output / "checkpoint"
         if config.resume == "never":
@@ -126,10 +128,7 @@ class Simulator:
     def _aggregate(
         self, t: int, clients: list[int], uplink: dict[str, list[Tensor]], columns: dict[str, float]
     ) -> None:
-        """The server's side: count the bytes, hand them to the method, average the tail."""
-        self.counters["uplink_bits"] += sum(_bits(rows) for rows in uplink.values())
-        formula = self.algorithm.uplink_bits_formula(self.layout) + 32 * self.layout.tail
-        self.counters["uplink_bits_formula"] += len(clients) * formula
+        """The server's side: let attackers write theirs, count the bytes, hand them to the method, average the tail."""
         round = Round(
             t=t,
             clients=clients,
@@ -139,8 +138,15 @@ class Simulator:
             layout=self.layout,
             streams=Streams(self.config.seed, t, [SERVER], self.executor.device),
             log=columns.__setitem__,
+            attackers=self.attackers.intersection(clients),
         )
+        if self.attackers:
+            round.log("attackers", len(round.attackers))
         try:
+            forge(self.config.attack, self.algorithm, uplink, round)
+            self.counters["uplink_bits"] += sum(_bits(rows) for rows in uplink.values())
+            formula = self.algorithm.uplink_bits_formula(self.layout) + 32 * self.layout.tail
+            self.counters["uplink_bits_formula"] += len(clients) * formula
             tails = uplink.pop(TAIL)
             self.server = self.algorithm.server(self.server, uplink, round)
             if self.layout.tail:

@@ -21,6 +21,7 @@ from fedsign.options import Codes, options
 if TYPE_CHECKING:
     from torch import Tensor as Tensor
 
+    from fedsign.codecs import Codec as Codec
     from fedsign.config import Config
     from fedsign.local.streams import Streams as Streams
     from fedsign.local.training import LocalTraining as LocalTraining
@@ -44,6 +45,7 @@ class Round:
         layout: of the flat vector (tensors and their places).
         streams: the server's random draws, [1, d].
         log: ``log(name, value)`` writes a column of metrics.csv.
+        attackers: ids of the Byzantine clients of the cohort; no server knows them, only an oracle may look.
     """
 
     t: int
@@ -54,6 +56,7 @@ class Round:
     layout: Layout
     streams: Streams
     log: Callable[[str, float], None]
+    attackers: frozenset[int] = frozenset()
 
     @property
     def d(self) -> int:
@@ -110,6 +113,17 @@ class Algorithm(ABC):
     def weights(self, round: Round) -> Tensor | None:
         """Weights [n] of the clients in an average, summing to one; None is uniform. The tail follows them too."""
         return None
+
+    def message(self, round: Round) -> dict[str, Codec]:
+        """The codec of every part of the uplink that stands for d values: with them an attacker reads and writes.
+
+        Parts that are not named stay as the client sent them. A method that names none is not attacked by messages.
+        """
+        return {}
+
+    def combine(self, rows: list[Tensor], codec: Codec, round: Round) -> Tensor:
+        """What the server makes of one such part, [d]: the mean with the method's weights, if it has no other rule."""
+        return codec.mean(rows, round.d, self.weights(round))
 
     def models(self, server: State) -> dict[str, Tensor]:
         """The models [d] to evaluate, by the prefix of their columns; ``test`` is the one that is saved."""

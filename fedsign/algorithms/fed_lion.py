@@ -43,6 +43,10 @@ class FedLocalLion(Algorithm):
         """x_{t+1} = x_t + η_g 1/n Σ Δ_t^i."""
         return {"x": server["x"] + self.server_lr * codecs.Float32().mean(uplink["Delta"], round.d)}
 
+    def message(self, round: Round) -> dict[str, codecs.Codec]:
+        """Δ_t^i in full."""
+        return {"Delta": codecs.Float32()}
+
     def uplink_bits_formula(self, layout: Layout) -> float:
         """32 d."""
         return 32 * layout.coded
@@ -78,6 +82,10 @@ class FedGlobalLion(Algorithm):
         U = codecs.signs(U[None], self.sign_zero, round.streams)[0]  # U_t
         M = self.beta_2 * M + (1 - self.beta_2) * G  # M_t
         return {"x": x + self.gamma_1 * (U - self.gamma_2 * x), "M": M}
+
+    def message(self, round: Round) -> dict[str, codecs.Codec]:
+        """g_t^i in full."""
+        return {"g": codecs.Float32()}
 
     def uplink_bits_formula(self, layout: Layout) -> float:
         """32 d."""

@@ -40,6 +40,10 @@ class FedAvg(Algorithm):
         """p_i."""
         return round.samples / round.samples.sum() if self.weighting == "samples" else None
 
+    def message(self, round: Round) -> dict[str, codecs.Codec]:
+        """Δ_i in full."""
+        return {"Delta": codecs.Float32()}
+
     def uplink_bits_formula(self, layout: Layout) -> float:
         """32 d."""
         return 32 * layout.coded

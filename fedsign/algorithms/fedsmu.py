@@ -49,6 +49,10 @@ class FedSMU(Algorithm):
         gamma_1 = self.gamma_1 * self.gamma_1_decay ** (round.t - 1)
         return {"x": x + gamma_1 * (u - self.gamma_2 * x)}
 
+    def message(self, round: Round) -> dict[str, codecs.Codec]:
+        """u_t^i in the bits of the ablation."""
+        return {"u": self._codec()}
+
     def uplink_bits_formula(self, layout: Layout) -> float:
         """d, or 2 d where Sign(0) = 0; b d in the b-bit ablations."""
         return layout.coded * (2 if self.bits == 1 and self.sign_zero == "zero" else self.bits)

@@ -51,6 +51,10 @@ class FedSMUMC(Algorithm):
         u = codecs.sign(self.sign_zero).mean(uplink["u"], round.d)
         return {"x": x + self.gamma_1 * (u - self.gamma_2 * x), "M": M}
 
+    def message(self, round: Round) -> dict[str, codecs.Codec]:
+        """The signs and the momentum."""
+        return {"u": codecs.sign(self.sign_zero), "m": codecs.Float32()}
+
     def uplink_bits_formula(self, layout: Layout) -> float:
         """33 d, or 34 d where Sign(0) = 0."""
         return layout.coded * (34 if self.sign_zero == "zero" else 33)

@@ -38,6 +38,10 @@ class SGDM(Algorithm):
         m = self.momentum * server["m"] + codecs.Float32().mean(uplink["g"], round.d)
         return {"x": server["x"] - self.server_lr * m, "m": m}
 
+    def message(self, round: Round) -> dict[str, codecs.Codec]:
+        """g_i in full."""
+        return {"g": codecs.Float32()}
+
     def uplink_bits_formula(self, layout: Layout) -> float:
         """32 d."""
         return 32 * layout.coded

@@ -52,6 +52,10 @@ class SignSGD(Algorithm):
             s = codecs.signs(s[None], self.sign_zero, round.streams)[0]
         return {"x": x - self.server_lr * s, "previous": x}
 
+    def message(self, round: Round) -> dict[str, codecs.Codec]:
+        """Signs."""
+        return {"s": codecs.sign(self.sign_zero)}
+
     def uplink_bits_formula(self, layout: Layout) -> float:
         """d, or 2 d where Sign(0) = 0."""
         return layout.coded * (2 if self.sign_zero == "zero" else 1)

@@ -53,6 +53,10 @@ class ZSign(Algorithm):
         round.log("server_step", self.server_lr * round.lr)
         return {"x": server["x"] - self.server_lr * round.lr * Delta}
 
+    def message(self, round: Round) -> dict[str, codecs.Codec]:
+        """Signs."""
+        return {"Delta": codecs.sign(self.sign_zero)}
+
     def uplink_bits_formula(self, layout: Layout) -> float:
         """d, or 2 d where Sign(0) = 0."""
         return layout.coded * (2 if self.sign_zero == "zero" else 1)

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from fedsign.errors import PayloadError
+from fedsign.local.streams import Streams
 
 
 class Codec(ABC):
@@ -16,6 +17,18 @@ class Codec(ABC):
     @abstractmethod
     def length(self, d: int) -> int:
         """Bytes that a row of d values takes."""
+
+    @abstractmethod
+    def encode(self, x: Tensor, streams: Streams) -> list[Tensor]:
+        """Rows of bytes of values [n, d]; a codec that draws does so from the streams of the n clients.
+
+        Raises:
+            PayloadError: a value that the codec cannot carry.
+        """
+
+    def nearest(self, x: Tensor) -> Tensor:
+        """The values [n, d] nearest to x that can be encoded; x itself where every finite value can."""
+        return x
 
     @abstractmethod
     def decode(self, rows: list[Tensor], d: int) -> Tensor:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from torch import Tensor, float32, uint8
 
 from fedsign.codecs.codec import Codec, finite
+from fedsign.local.streams import Streams
 
 
 class Float32(Codec):
@@ -14,7 +15,7 @@ class Float32(Codec):
         """4 d bytes."""
         return 4 * d
 
-    def encode(self, x: Tensor) -> list[Tensor]:
+    def encode(self, x: Tensor, streams: Streams | None = None) -> list[Tensor]:
         """Rows of bytes of float32 values [n, d]. Raises PayloadError if one is not finite."""
         return list(finite(x.to(float32)).reshape(-1).view(uint8).view(len(x), 4 * x.shape[1]))
 
