@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from fedsign.models.model import ModelSpec
     from fedsign.robust.attacks import Attack
 
-GROUPS = ("dataset", "partition", "model", "algorithm", "attack")
+GROUPS = ("dataset", "partition", "model", "attack", "algorithm")
 # Keys that say where, when and beside what a run happens, not what it computes.
 NOT_THE_EXPERIMENT = ("output", "dry_run", "resume", "checkpoint", "tracking", "report")
 

@@ -31,6 +31,7 @@ class Serial:
         local: the config of local training.
         parts: indices of each client's training samples, int64 on the device.
         precision: ``f32``, ``tf32`` or ``bf16`` (autocast of the forward pass).
+        flipped: ids of the clients who train on labels C − 1 − y.
     """
 
     seed: int
@@ -39,6 +40,7 @@ class Serial:
     local: Local
     parts: list[Tensor]
     precision: str
+    flipped: frozenset[int] = frozenset()
 
     @property
     def device(self) -> torch.device:
@@ -213,7 +215,9 @@ class SerialTraining(LocalTraining):
         while done < steps:
             shuffled = part[torch.from_numpy(order.permutation(len(part))).to(part.device)]
             for indices in shuffled.split(size)[: steps - done]:
-                yield executor.task.batch(indices, augment)
+                inputs, targets = executor.task.batch(indices, augment)
+                flip = self.clients[row] in executor.flipped
+                yield inputs, executor.task.classes - 1 - targets if flip else targets
                 done += 1
 
 

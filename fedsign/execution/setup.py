@@ -44,7 +44,11 @@ def build(config: Config) -> Setup:
     task = tasks.load(config.dataset, device)
     parts = split(config, task)
     model = flat_model(config, task.shape, task.classes, device)
-    executor = Serial(config.seed, model, task, config.local, client_parts(parts, device), config.hardware.precision)
+    attackers = config.attack.attackers(config.seed, config.clients)
+    flipped = attackers if config.attack.flips_labels else frozenset()
+    executor = Serial(
+        config.seed, model, task, config.local, client_parts(parts, device), config.hardware.precision, flipped
+    )
     return Setup(task, model.layout, executor, model.vector.clone())
 
 
