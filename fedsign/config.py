@@ -128,6 +128,7 @@ class Shared:
     rounds: PositiveInt
     clients: PositiveInt
     cohort: PositiveInt
+    on_nan: Literal["stop", "drop"]
     resume: Literal["auto", "never"]
     dry_run: bool
     output: str
@@ -179,7 +180,7 @@ class Config:
         plain = {k: v for k, v in self.resolved.items() if k not in SECTIONS and k not in GROUPS}
         shared = validated(Shared, plain)
         self.seed, self.rounds, self.cohort = shared.seed, shared.rounds, shared.cohort
-        self.resume, self.dry_run = shared.resume, shared.dry_run
+        self.on_nan, self.resume, self.dry_run = shared.on_nan, shared.resume, shared.dry_run
         self.output, self.experiment = Path(shared.output), shared.experiment
         for name, cls in SECTIONS.items():
             setattr(self, name, validated(cls, self._node(name), f"{name}."))

@@ -1,5 +1,7 @@
 """What a user can get wrong, each as one line."""
 
+import sys
+
 
 class FedsignError(Exception):
     """An error whose message is one line written for the user; shown without a traceback."""
@@ -26,3 +28,12 @@ class PayloadError(FedsignError):
     def __init__(self, message: str, row: int | None = None):
         super().__init__(message)
         self.row = row
+
+
+class NotFiniteError(PayloadError):
+    """Values to send, or sent, that are NaN or infinite: a client whose training diverged."""
+
+
+def warn(message: str) -> None:
+    """Tell the user in one line what went wrong and was got over."""
+    print(f"fedsign: warning: {message}", file=sys.stderr, flush=True)

@@ -15,8 +15,6 @@ from fedsign.interrupt import Interrupted, Interrupts
 from fedsign.tracking.run_directory import RunDirectory
 
 if TYPE_CHECKING:
-    import torch
-
     from fedsign.models.parameters import Layout
 
 
@@ -90,7 +88,9 @@ def _simulate(config: Config, directory: RunDirectory) -> dict[str, Any]:
         try:
             with RoundProgress(config.algorithm.title, config.rounds, simulator.t) as progress:
                 status = simulator.run(tracker, progress, interrupts)
-            _save_model(directory, simulator.model(), simulator.layout)
+            directory.write_model(
+                {name: tensor.cpu().numpy() for name, tensor in simulator.layout.named(simulator.model()).items()}
+            )
             summary = {"status": status} | _identity(config, simulator.layout) | tracker.summary()
             summary |= {"wall_seconds": round(simulator.counters["seconds"], 3)}
             summary |= {"session_seconds": round(time.monotonic() - started, 3)} | describe(config.hardware.device)
@@ -124,10 +124,3 @@ def _identity(config: Config, layout: Layout) -> dict[str, Any]:
         "dense": layout.dense,
         "buffers": layout.buffers,
     }
-
-
-def _save_model(directory: RunDirectory, vector: torch.Tensor, layout: Layout) -> None:
-    import numpy as np
-
-    arrays: dict[str, Any] = {name: tensor.cpu().numpy() for name, tensor in layout.named(vector).items()}
-    np.savez(directory.path / "model.npz", **arrays)

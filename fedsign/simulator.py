@@ -11,8 +11,10 @@ from torch import Tensor
 
 from fedsign.algorithms.base import Round
 from fedsign.codecs import Float32
+from fedsign.codecs.codec import finite
 from fedsign.config import Config
-from fedsign.errors import FedsignError, PayloadError
+from fedsign.errors import FedsignError, NotFiniteError, PayloadError
+from fedsign.execution.serial import SerialTraining
 from fedsign.execution.setup import Setup
 from fedsign.federation.sampling import cohort
 from fedsign.federation.state import ClientStates
@@ -20,7 +22,7 @@ from fedsign.interrupt import Interrupted, Interrupts
 from fedsign.local.streams import Streams
 from fedsign.metrics import MagnitudeUniformity
 from fedsign.robust.messages import forge
-from fedsign.tracking import checkpoint
+from fedsign.tracking.checkpoint import Checkpoints, Snapshot
 from fedsign.tracking.progress import RoundProgress
 from fedsign.tracking.tracker import Tracker
 
@@ -38,16 +40,18 @@ class Simulator:
         self.server: dict[str, Tensor] = self.algorithm.init(setup.initial[:d].clone(), self.layout)
         self.tail = setup.initial[d:].clone()
         self.attackers = config.attack.attackers(config.seed, config.clients)
-        self.counters = {"uplink_bits": 0.0, "uplink_bits_formula": 0.0, "downlink_bits": 0.0, "seconds": 0.0}
-        self.checkpoints = config.output / "checkpoint"
+        self.counters = {"uplink_bits": 0.0, "uplink_bits_formula": 0.0, "downlink_bits": 0.0}
+        self.counters |= {"seconds": 0.0, "dropped": 0.0}
+        self.checkpoints = Checkpoints(config.output / "checkpoint")
         if config.resume == "never":
-            checkpoint.clear(self.checkpoints)
-        last = checkpoint.load(self.checkpoints, self.executor.device)
-        self.t = 0
-        self.states = ClientStates(self.checkpoints, self.algorithm.client_state, config.clients, d)
-        if last is not None:
-            self.t, self.server, self.tail, self.counters = last.t, last.server, last.tail, last.counters
-            self.states.restore(last.slots, checkpoint.older_slots(self.checkpoints, last.t))
+            self.checkpoints.clear()
+        self.t, self.stopped = 0, False
+        self.states = ClientStates(self.checkpoints.folder, self.algorithm.client_state, config.clients, d)
+        if found := self.checkpoints.load(self.executor.device, self.states.intact):
+            last = found[0]
+            self.t, self.stopped = last.t, last.stopped
+            self.server, self.tail, self.counters = last.server, last.tail, last.counters
+            self.states.restore([snapshot.slots for snapshot in found])
 
     def run(self, tracker: Tracker, progress: RoundProgress, interrupts: Interrupts) -> str:
         """Run the rounds that are left.
@@ -65,7 +69,7 @@ class Simulator:
             FedsignError: an update that is not finite, or a payload that cannot be decoded.
         """
         saved_at = time.monotonic()
-        while self.t < self.config.rounds:
+        while self.t < self.config.rounds and not self.stopped:
             started = time.monotonic()
             clients = cohort(self.config.seed, self.t + 1, self.config.clients, self.config.cohort)
             columns = self._round(self.t + 1, clients)
@@ -73,21 +77,19 @@ class Simulator:
             self.counters["seconds"] += time.monotonic() - started
             tracker.cohort(self.t, clients)
             row = None
-            stop = self._budget_spent()
-            if stop or self.t % self.config.eval.every == 0 or self.t == self.config.rounds:
+            self.stopped = self._budget_spent()
+            if self.stopped or self.t % self.config.eval.every == 0 or self.t == self.config.rounds:
                 row = self._row(columns)
                 tracker.metrics(row)
-                stop = stop or self._accurate(row)
+                self.stopped = self.stopped or self._accurate(row)
             progress.update(self.t, row, self.counters["uplink_bits"])
-            if self._checkpoint_due(saved_at) or stop or interrupts.received is not None:
-                self._save()
+            if self._checkpoint_due(saved_at) or interrupts.received is not None:
+                self._save(tracker)
                 saved_at = time.monotonic()
-            if stop:
-                return "stopped"
             if interrupts.received is not None:
                 raise Interrupted(interrupts.received)
-        self._save()
-        return "finished"
+        self._save(tracker)
+        return "stopped" if self.stopped else "finished"
 
     def model(self) -> Tensor:
         """The global model with its tail, [coded + dense + buffers]."""
@@ -103,27 +105,47 @@ class Simulator:
         uplink: dict[str, list[Tensor]] = {}
         logs: dict[str, list[Tensor]] = {}
         mu_index = MagnitudeUniformity() if self.config.eval.mu_index else None
-        for part in self.executor.split(clients):
-            training = self.executor.training(part, t, tail)
+        parts, sane = [*self.executor.split(clients)], list[int]()
+        while parts:
+            part = parts.pop(0)
             try:
-                states = self.states.read(part, self.executor.device)
-                sent, states = self.algorithm.client(downlink, states, training, training.streams)
-                sent = sent | {TAIL: Float32().encode(training.tails)}
+                sent, training = self._clients(t, part, downlink, tail)
             except PayloadError as error:
-                raise _named(error, t, part) from None
-            self.states.write(part, states)
+                if self.config.on_nan == "stop" or not isinstance(error, NotFiniteError):
+                    raise _named(error, t, part) from None
+                if len(part) > 1:  # one by one; their numbers do not depend on who is trained beside them
+                    parts = [[client] for client in part] + parts
+                else:
+                    self.counters["dropped"] += 1
+                continue
+            sane += part
             for name, rows in sent.items():
                 uplink.setdefault(name, []).extend(rows)
             for name, values in training.logs.items():
                 logs.setdefault(name, []).append(values)
             if mu_index is not None and training.updates is not None:
                 mu_index.add(training.updates)
+        if not sane:
+            raise FedsignError(f"round {t}: the updates of all {len(clients)} clients are NaN or infinite")
 
         columns = {name: float(torch.cat(values).mean()) for name, values in logs.items()}
         if mu_index is not None and mu_index.n:
             columns["mu_index"] = mu_index.value()
-        self._aggregate(t, clients, uplink, columns)
+        self._aggregate(t, sane, uplink, columns)
         return columns
+
+    def _clients(
+        self, t: int, part: list[int], downlink: dict[str, Tensor], tail: Tensor
+    ) -> tuple[dict[str, list[Tensor]], SerialTraining]:
+        """The side of some clients: train, encode, keep their state. Raises PayloadError before any is kept."""
+        training = self.executor.training(part, t, tail)
+        states = self.states.read(part, self.executor.device)
+        sent, states = self.algorithm.client(downlink, states, training, training.streams)
+        sent = sent | {TAIL: Float32().encode(training.tails)}
+        if training.updates is not None:
+            finite(training.updates)  # an infinite weight may have a finite sign
+        self.states.write(part, states)
+        return sent, training
 
     def _aggregate(
         self, t: int, clients: list[int], uplink: dict[str, list[Tensor]], columns: dict[str, float]
@@ -170,6 +192,8 @@ class Simulator:
         row |= {k: int(self.counters[k]) for k in ("uplink_bits", "uplink_bits_formula", "downlink_bits")}
         row |= {k: measured.pop(k, None) for k in ("test_accuracy", "test_loss")}
         row |= {"train_loss": columns.pop("train_loss", None), "seconds": round(self.counters["seconds"], 3)}
+        if self.config.on_nan == "drop":
+            row["dropped"] = int(self.counters["dropped"])
         return row | measured | columns
 
     def _budget_spent(self) -> bool:
@@ -186,9 +210,11 @@ class Simulator:
             return True
         return minutes is not None and time.monotonic() - saved_at >= 60 * minutes
 
-    def _save(self) -> None:
-        snapshot = checkpoint.Snapshot(self.t, self.server, self.tail, self.states.commit(), self.counters)
-        checkpoint.save(self.checkpoints, snapshot)
+    def _save(self, tracker: Tracker) -> None:
+        """Write a checkpoint, when all that it counts on is on the disk."""
+        tracker.sync()
+        slots = self.states.commit()
+        self.checkpoints.save(Snapshot(self.t, self.stopped, self.server, self.tail, slots, self.counters))
 
 
 def _bits(rows: Iterable[Tensor]) -> int:

@@ -13,10 +13,9 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
 
 from fedsign import job
+from fedsign.durable import write_text
 from fedsign.errors import FedsignError, InputError
-from fedsign.tracking.run_directory import remove_if_empty, write_text
-
-FAILURE = "error.txt"  # in the directory of a failed job
+from fedsign.tracking.run_directory import FAILURE, remove_if_empty
 
 
 def run_job(resolved: dict[str, Any]) -> float | None:

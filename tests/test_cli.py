@@ -56,6 +56,7 @@ MISTAKES = {
     "+experiment=quickstrt": ["experiment=quickstrt", "'quickstart'"],
     "rounds=abc": ["rounds=abc", "an integer >= 1"],
     "rounds=0": ["rounds=0", "an integer >= 1"],
+    "on_nan=skip": ["on_nan=skip", "stop, drop"],
     "seed=-1": ["seed=-1", "an integer >= 0"],
     "seed=99999999999999999999": ["seed=99999999999999999999", "an integer"],
     "local.lr=true": ["local.lr=true", "a number > 0"],

@@ -28,6 +28,7 @@ SHARED = {
     "stop.uplink_bits": None,
     "checkpoint.every": None,
     "checkpoint.minutes": 10,
+    "on_nan": "stop",
     "resume": "auto",
     "dry_run": False,
 }
@@ -47,7 +48,7 @@ ALGORITHM_KEYS = {
 }
 BESIDE = ("output", "dry_run", "resume", "checkpoint", "tracking", "report")
 EXPERIMENT = (
-    "seed", "rounds", "clients", "cohort", "local", "eval", "stop", "experiment",
+    "seed", "rounds", "clients", "cohort", "on_nan", "local", "eval", "stop", "experiment",
     "dataset", "partition", "model", "algorithm", "hardware", "attack",
 )  # fmt: skip
 

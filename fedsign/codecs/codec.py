@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 import torch
 from torch import Tensor
 
-from fedsign.errors import PayloadError
+from fedsign.errors import NotFiniteError, PayloadError
 from fedsign.local.streams import Streams
 
 
@@ -63,9 +63,9 @@ class Codec(ABC):
 
 
 def finite(x: Tensor) -> Tensor:
-    """Return x [n, d] unchanged. Raises PayloadError with the row if it has NaN or infinite entries."""
+    """Return x [n, d] unchanged. Raises NotFiniteError with the row if it has NaN or infinite entries."""
     if not x.is_meta and not torch.isfinite(x.sum()):  # the sum is cheap, and not finite if an entry is not
         ok = torch.isfinite(x).all(dim=1)
         if not ok.all():
-            raise PayloadError("values to send are NaN or infinite", int((~ok).nonzero()[0, 0]))
+            raise NotFiniteError("values to send are NaN or infinite", int((~ok).nonzero()[0, 0]))
     return x

@@ -1,21 +1,26 @@
 """Per-client persistent state: one row per client and name, on disk, created when a client first takes part.
 
 A row lives in one of three slots of a sparse file. Writing goes to a slot that no kept checkpoint refers to, so a
-checkpoint is only the table of current slots, and going back to it finds every row as it was.
+checkpoint is only the table of current slots, and going back to it finds every row as it was. Each row is followed by
+its checksum. Rows are read and written as files are, not mapped: a full disk is then an error and not a signal.
 """
 
 from __future__ import annotations
 
+import zlib
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
+from typing import BinaryIO
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from fedsign.durable import sync
 from fedsign.errors import FedsignError
 
 SLOTS = 3  # the current row and those of the two checkpoints that are kept
+CHECKSUM = 4  # bytes of a CRC-32
 
 
 class ClientStates:
@@ -28,65 +33,88 @@ class ClientStates:
         self.d = d
         self.current = np.full(clients, -1, dtype=np.int8)  # slot of each client's row; -1: never written
         self._kept: list[np.ndarray] = []
-        self._rows: dict[str, np.memmap] = {}
         if names:
             folder.mkdir(parents=True, exist_ok=True)
-        self._new = False
         for name in names:
-            path = folder / f"state_{name}.f32"
-            mode: Literal["r+", "w+"] = (
-                "r+" if path.exists() and path.stat().st_size == clients * SLOTS * d * 4 else "w+"
-            )
-            self._new |= mode == "w+"
-            self._rows[name] = np.memmap(path, dtype=np.float32, mode=mode, shape=(clients, SLOTS, d))
+            self._path(name).touch()
 
     def read(self, clients: list[int], device: torch.device) -> dict[str, Tensor]:
-        """State of the given clients: name to float32 [n, d]; zeros for clients that never took part."""
+        """State of the given clients: name to float32 [n, d]; zeros for clients that never took part.
+
+        Raises:
+            FedsignError: a row is not what was written.
+        """
         out = {}
         for name in self.names:
             rows = np.zeros((len(clients), self.d), dtype=np.float32)
-            for i, client in enumerate(clients):
-                if (slot := self.current[client]) >= 0:
-                    rows[i] = self._rows[name][client, slot]
+            with self._path(name).open("rb") as file:
+                for i, client in enumerate(clients):
+                    if self.current[client] >= 0 and not self._read_row(file, client, self.current[client], rows[i]):
+                        raise FedsignError(f"{self._path(name)}: the state of client {client} is damaged")
             out[name] = torch.from_numpy(rows).to(device)
         return out
 
     def write(self, clients: list[int], states: dict[str, Tensor]) -> None:
-        """Replace the state of the given clients; rows [n, d] of every name."""
+        """Replace the state of the given clients; rows [n, d] of every name. Raises OSError."""
         if not self.names:
             return
         slots = [self._free_slot(client) for client in clients]
         for name in self.names:
-            rows = states[name].cpu().numpy()
-            for i, (client, slot) in enumerate(zip(clients, slots, strict=True)):
-                self._rows[name][client, slot] = rows[i]
+            rows = np.ascontiguousarray(states[name].cpu().numpy(), dtype=np.float32)
+            with self._path(name).open("r+b") as file:
+                for client, slot, row in zip(clients, slots, rows, strict=True):
+                    self._seek(file, client, slot)
+                    file.write(row.data)
+                    file.write(_checksum(row))
         self.current[clients] = slots
+
+    def commit(self) -> np.ndarray:
+        """Make the rows as they are now part of a checkpoint; its slot table is returned. Two are kept.
+
+        The rows are on the disk when it returns. Raises OSError.
+        """
+        for name in self.names:
+            sync(self._path(name))
+        self._kept = [*self._kept[-1:], self.current.copy()]
+        return self.current.copy()
+
+    def intact(self, slots: np.ndarray) -> bool:
+        """Whether every row that a checkpoint's slot table refers to is there, as it was written."""
+        row = np.empty(self.d, dtype=np.float32)
+        if len(slots) != len(self.current):
+            return False
+        for name in self.names:
+            with self._path(name).open("rb") as file:
+                for client in np.flatnonzero(slots >= 0).tolist():
+                    if not self._read_row(file, client, slots[client], row):
+                        return False
+        return True
+
+    def restore(self, tables: Sequence[np.ndarray]) -> None:
+        """Go back to the first of some checkpoints' slot tables, newest first; those of the others stay protected."""
+        self._kept = [table.astype(np.int8) for table in reversed(tables)]
+        self.current = self._kept[-1].copy()
+
+    def discard(self) -> None:
+        """Delete the files: a finished run needs its clients' state no more."""
+        for name in self.names:
+            self._path(name).unlink(missing_ok=True)
+
+    def _path(self, name: str) -> Path:
+        return self.folder / f"state_{name}.f32"
 
     def _free_slot(self, client: int) -> int:
         used = {int(table[client]) for table in self._kept}
         return next(slot for slot in range(SLOTS) if slot not in used)
 
-    def commit(self) -> np.ndarray:
-        """Make the rows as they are now part of a checkpoint; its slot table is returned. Two are kept."""
-        for rows in self._rows.values():
-            rows.flush()
-        self._kept = [*self._kept[-1:], self.current.copy()]
-        self._new = False
-        return self.current.copy()
+    def _seek(self, file: BinaryIO, client: int, slot: int) -> None:
+        file.seek((client * SLOTS + slot) * (4 * self.d + CHECKSUM))
 
-    def restore(self, slots: np.ndarray, older: np.ndarray | None = None) -> None:
-        """Go back to a checkpoint's slot table; that of the `older` one that is kept stays protected.
+    def _read_row(self, file: BinaryIO, client: int, slot: int, row: np.ndarray) -> bool:
+        """Fill the row [d] from the file; whether it is whole."""
+        self._seek(file, client, int(slot))
+        return file.readinto(row.data) == row.nbytes and file.read(CHECKSUM) == _checksum(row)  # type: ignore[attr-defined]
 
-        Raises:
-            FedsignError: the rows it refers to are gone.
-        """
-        if self._new and (slots >= 0).any():
-            raise FedsignError(f"{self.folder}: the clients' state files are missing; resume=never starts over")
-        self.current = slots.astype(np.int8).copy()
-        self._kept = [self.current.copy()] if older is None else [older, self.current.copy()]
 
-    def discard(self) -> None:
-        """Delete the files: a finished run needs its clients' state no more."""
-        self._rows.clear()
-        for name in self.names:
-            (self.folder / f"state_{name}.f32").unlink(missing_ok=True)
+def _checksum(row: np.ndarray) -> bytes:
+    return zlib.crc32(row.data).to_bytes(CHECKSUM, "little")

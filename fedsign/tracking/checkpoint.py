@@ -1,12 +1,8 @@
-"""Checkpoints: one npz file each, written beside its final name and renamed; the last two are kept."""
+"""Checkpoints: one file each that is whole or not there; the last two are kept."""
 
 from __future__ import annotations
 
-import hashlib
-import os
-import warnings
-import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +10,9 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+
+from fedsign.durable import load_npz, save_npz, sync_folder
+from fedsign.errors import FedsignError, warn
 
 KEPT = 2
 
@@ -24,6 +23,7 @@ class Snapshot:
 
     Attributes:
         t: rounds done.
+        stopped: whether a target of ``stop.*`` was reached in round t.
         server: the method's server state, name to [d].
         tail: the dense tail [tail].
         slots: current slot of every client's state row, int8 [clients].
@@ -31,57 +31,79 @@ class Snapshot:
     """
 
     t: int
+    stopped: bool
     server: dict[str, Tensor]
     tail: Tensor
     slots: np.ndarray
     counters: dict[str, float]
 
 
-def save(folder: Path, snapshot: Snapshot) -> None:
-    """Write ``round_<t>.npz`` atomically and drop all but the last two checkpoints."""
-    folder.mkdir(parents=True, exist_ok=True)
-    arrays: dict[str, Any] = {f"server.{k}": v.cpu().numpy() for k, v in snapshot.server.items()}
-    arrays |= {f"counter.{k}": np.float64(v) for k, v in snapshot.counters.items()}
-    arrays |= {"t": np.int64(snapshot.t), "tail": snapshot.tail.cpu().numpy(), "slots": snapshot.slots}
-    path = folder / f"round_{snapshot.t:06d}.npz"
-    temporary = path.with_suffix(".tmp")
-    with temporary.open("wb") as file:
-        np.savez(file, digest=_digest(arrays), **arrays)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
-    for old in _files(folder)[:-KEPT]:
-        old.unlink()
+class Checkpoints:
+    """The files ``round_<t>.npz`` of a run.
 
+    A file that cannot be used stays where it is until newer ones are on the disk.
+    """
 
-def load(folder: Path, device: torch.device) -> Snapshot | None:
-    """The newest checkpoint that reads back whole (by its digest), or None; damaged ones are deleted with a warning."""
-    return next(_whole(folder, device), None)
+    def __init__(self, folder: Path):
+        """Nothing is read or written yet."""
+        self.folder = folder
+        self._whole: list[Path] = []  # those that can be gone back to, oldest first
 
+    def save(self, snapshot: Snapshot) -> None:
+        """Write a checkpoint, and when it is on the disk drop all but the last two. Raises OSError."""
+        if not self.folder.is_dir():
+            self.folder.mkdir(parents=True)
+            sync_folder(self.folder.parent)
+        arrays: dict[str, Any] = {f"server.{k}": v.cpu().numpy() for k, v in snapshot.server.items()}
+        arrays |= {f"counter.{k}": np.float64(v) for k, v in snapshot.counters.items()}
+        arrays |= {"t": np.int64(snapshot.t), "stopped": np.bool_(snapshot.stopped)}
+        arrays |= {"tail": snapshot.tail.cpu().numpy(), "slots": snapshot.slots}
+        path = self.folder / f"round_{snapshot.t:06d}.npz"
+        save_npz(path, arrays, temporary=self.folder / "writing.tmp")
+        self._whole = [*(old for old in self._whole if old != path), path][-KEPT:]
+        for old in set(self._files()) - set(self._whole):
+            old.unlink()
 
-def older_slots(folder: Path, t: int) -> np.ndarray | None:
-    """The slot table of the newest whole checkpoint of a round before t."""
-    return next((s.slots for s in _whole(folder, torch.device("cpu")) if s.t < t), None)
+    def load(self, device: torch.device, intact: Callable[[np.ndarray], bool]) -> list[Snapshot]:
+        """The checkpoints that can be gone back to, newest first; for those that cannot, there is a warning.
 
+        Args:
+            device: where their tensors go.
+            intact: says whether the rows that a table of slots refers to are there.
 
-def _whole(folder: Path, device: torch.device) -> Iterator[Snapshot]:
-    for path in reversed(_files(folder)):
-        try:
-            snapshot = _read(path, device)
-        except (OSError, ValueError, KeyError, TypeError, EOFError, RuntimeError, zipfile.BadZipFile) as error:
-            warnings.warn(f"checkpoint {path} is damaged ({error}); using an older one", stacklevel=3)
+        Raises:
+            FedsignError: there are checkpoints, and none can be used.
+        """
+        found: list[Snapshot] = []
+        files = self._files()
+        for path in reversed(files):
+            try:
+                snapshot = _read(path, device)
+                if not found and not intact(snapshot.slots):
+                    raise ValueError("the clients' state files it refers to are damaged or missing")
+            except (OSError, ValueError, KeyError) as error:
+                warn(f"checkpoint {path} is damaged ({error}); using an older one")
+            else:
+                found.append(snapshot)
+                self._whole.insert(0, path)
+        if files and not found:
+            raise FedsignError(f"{self.folder}: no checkpoint can be used; resume=never starts over")
+        return found
+
+    def clear(self) -> None:
+        """Forget all checkpoints."""
+        for path in self._files():
             path.unlink()
-        else:
-            yield snapshot
+
+    def _files(self) -> list[Path]:
+        return sorted(self.folder.glob("round_*.npz"))
 
 
 def _read(path: Path, device: torch.device) -> Snapshot:
-    with np.load(path, allow_pickle=False) as file:
-        arrays = {k: file[k] for k in file.files}
-    if not np.array_equal(arrays.pop("digest"), _digest(arrays)):
-        raise ValueError("its digest is another")
+    arrays = load_npz(path)
     return Snapshot(
         t=int(arrays["t"]),
+        stopped=bool(arrays["stopped"]),
         server=_tensors(arrays, "server.", device),
         tail=torch.from_numpy(arrays["tail"]).to(device),
         slots=arrays["slots"],
@@ -89,24 +111,5 @@ def _read(path: Path, device: torch.device) -> Snapshot:
     )
 
 
-def _digest(arrays: Mapping[str, Any]) -> np.ndarray:
-    """SHA-256 of names, types and contents, uint8 [32]; the zip's own checksums leave the names out."""
-    digest = hashlib.sha256()
-    for name in sorted(arrays):
-        array = np.asarray(arrays[name])
-        digest.update(f"{name} {array.dtype} {array.shape} ".encode() + array.tobytes())
-    return np.frombuffer(digest.digest(), dtype=np.uint8)
-
-
-def clear(folder: Path) -> None:
-    """Forget all checkpoints."""
-    for path in _files(folder):
-        path.unlink()
-
-
 def _tensors(arrays: dict[str, np.ndarray], prefix: str, device: torch.device) -> dict[str, Tensor]:
     return {k.removeprefix(prefix): torch.from_numpy(v).to(device) for k, v in arrays.items() if k.startswith(prefix)}
-
-
-def _files(folder: Path) -> list[Path]:
-    return sorted(folder.glob("round_*.npz"))

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import yaml
 
 from fedsign.config import Config, differing_keys, fingerprint
+from fedsign.durable import replacing, write_text
 from fedsign.errors import ConfigError
 
 Status = Literal["new", "unfinished", "finished"]
 
 CONFIG_HEADER = "# A run of fedsign. Again: fedsign --config-dir THIS_FOLDER --config-name config [output=ELSEWHERE]\n"
+FAILURE = "error.txt"  # the traceback of a job of a sweep that crashed
 # Written under `hydra:` of a run's config.yaml, so that the file alone runs again with the same behaviour.
 HYDRA = {
     "run": {"dir": "${output}"},
@@ -83,10 +87,16 @@ class RunDirectory:
         return read_summary(self.path)
 
     def write_config(self) -> None:
-        """Write ``config.yaml``; the summary of a run that is started over is removed."""
-        (self.path / "summary.json").unlink(missing_ok=True)
+        """Write ``config.yaml``; what an earlier run left of its end is removed."""
+        for name in ("summary.json", "model.npz", FAILURE):
+            (self.path / name).unlink(missing_ok=True)
         body = yaml.safe_dump(self._resolved | {"hydra": HYDRA}, sort_keys=False, allow_unicode=True)
         write_text(self.path / "config.yaml", CONFIG_HEADER + body)
+
+    def write_model(self, tensors: Mapping[str, np.ndarray]) -> None:
+        """Write ``model.npz``, an array per tensor."""
+        with replacing(self.path / "model.npz") as file:
+            np.savez(file, **tensors)  # type: ignore[arg-type]  # the stubs mistake the arrays for `allow_pickle`
 
     def write_summary(self, summary: dict[str, Any]) -> None:
         """Write ``summary.json``."""
@@ -100,13 +110,6 @@ def read_summary(path: Path) -> dict[str, Any]:
     except (OSError, ValueError):
         return {}
     return summary if isinstance(summary, dict) else {}
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a file so that it is never seen half-written."""
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text(text)
-    temporary.replace(path)
 
 
 def remove_if_empty(folder: Path) -> None:

@@ -15,9 +15,14 @@ class Tracker:
     """Collects rows; closing it is the caller's duty, whatever happens."""
 
     def __init__(self, config: Config, rounds_done: int):
-        """Open the tables, keeping the rows of the rounds that a checkpoint has done."""
+        """Open the tables, keeping the rows of the rounds that a checkpoint has done.
+
+        Raises:
+            FedsignError: one of those rows is not there.
+            OSError: they cannot be written.
+        """
         config.output.mkdir(parents=True, exist_ok=True)
-        self._metrics = Table(config.output / "metrics.csv", rounds_done)
+        self._metrics = Table(config.output / "metrics.csv", rounds_done, config.eval.every)
         self._cohorts = Table(config.output / "cohorts.csv", rounds_done)
         self._targets = sorted({*TARGETS, *([config.stop.accuracy] if config.stop.accuracy else [])})
         self._wandb = None
@@ -35,6 +40,11 @@ class Tracker:
     def cohort(self, t: int, clients: list[int]) -> None:
         """Who trained in a round."""
         self._cohorts.append({"round": t, "clients": " ".join(map(str, clients))})
+
+    def sync(self) -> None:
+        """Bring the rows to the disk: a checkpoint may then say that their rounds are done. Raises OSError."""
+        self._metrics.sync()
+        self._cohorts.sync()
 
     def summary(self) -> dict[str, Any]:
         """Best and final accuracy, totals, and the first round and bits at which each target was reached."""

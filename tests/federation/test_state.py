@@ -1,5 +1,6 @@
 """Per-client state: rows that stay, sparse files, and checkpoints that later writes cannot touch."""
 
+import os
 import tempfile
 from pathlib import Path
 
@@ -64,7 +65,7 @@ def test_files_take_the_space_of_the_rows_written(tmp_path):
     d = 2**18
     states = ClientStates(tmp_path, ("m",), 500, d)
     file = tmp_path / "state_m.f32"
-    assert file.stat().st_size >= 500 * d * 4
+    assert file.stat().st_blocks == 0
     states.write([3, 400], {"m": torch.ones(2, d)})
     states.commit()
     assert 2 * d * 4 <= file.stat().st_blocks * 512 < 10 * d * 4
@@ -73,7 +74,8 @@ def test_files_take_the_space_of_the_rows_written(tmp_path):
 def reopened(folder, table, clients=CLIENTS):
     """The store as a resumed run finds it."""
     states = ClientStates(folder, ("m", "c"), clients, D)
-    states.restore(table)
+    assert states.intact(table)
+    states.restore([table])
     return states
 
 
@@ -90,7 +92,7 @@ def test_commit_can_be_gone_back_to_without_reopening(states):
     states.write([0, 1], rows(2, 1))
     table = states.commit()
     states.write([1, 2], rows(2, 2))
-    states.restore(table)
+    states.restore([table])
     assert first_column(states) == [1, 1, 0, 0, 0, 0]
 
 
@@ -155,20 +157,66 @@ def test_any_history_reads_as_plain_copies_would(history):
             assert first_column(states) == current
 
 
+def test_older_of_two_commits_stays_whole_after_going_back_to_the_newer(tmp_path, states):
+    tables = []
+    for value in (1, 2):
+        states.write([0, 1], rows(2, value))
+        tables.append(states.commit())
+    states = ClientStates(tmp_path, ("m", "c"), CLIENTS, D)
+    states.restore(tables[::-1])
+    states.write([0, 1, 2], rows(3, 3))
+    assert states.intact(tables[0]) and states.intact(tables[1])
+    assert first_column(reopened(tmp_path, tables[0])) == [1, 1, 0, 0, 0, 0]
+
+
 @pytest.mark.parametrize("clients", [CLIENTS - 1, CLIENTS + 1])
-def test_files_of_another_size_are_started_anew(tmp_path, states, clients):
-    states.write([0], rows(1, 1))
-    assert first_column(reopened(tmp_path, np.full(clients, -1), clients), range(clients)) == [0] * clients
+def test_table_of_other_clients_is_not_intact(states, clients):
+    assert not states.intact(np.full(clients, -1, np.int8))
+
+
+@pytest.mark.parametrize("d", [D - 1, D + 1])
+def test_rows_of_another_length_are_not_intact(tmp_path, states, d):
+    states.write([0, 1], rows(2, 1))
+    table = states.commit()
+    assert states.intact(table)
+    assert not ClientStates(tmp_path, ("m", "c"), CLIENTS, d).intact(table)
 
 
 @pytest.mark.parametrize("missing", ["m", "c"])
-def test_commit_whose_files_are_gone_is_refused(tmp_path, states, missing):
+def test_commit_whose_files_are_gone_is_not_intact(tmp_path, states, missing):
     states.write([0], rows(1, 1))
     table = states.commit()
     (tmp_path / f"state_{missing}.f32").unlink()
-    with pytest.raises(FedsignError, match="state files are missing") as error:
-        reopened(tmp_path, table)
-    assert str(tmp_path) in str(error.value)
+    assert not ClientStates(tmp_path, ("m", "c"), CLIENTS, D).intact(table)
+
+
+def test_damage_anywhere_in_a_row_is_noticed(tmp_path, states):
+    states.write([2], rows(1, 1))
+    table, file = states.commit(), tmp_path / "state_c.f32"
+    whole = file.read_bytes()
+    for place in range(len(whole) - 4 * D - 4, len(whole)):
+        file.write_bytes(whole[:place] + bytes([whole[place] ^ 0x10]) + whole[place + 1 :])
+        assert not states.intact(table)
+        with pytest.raises(FedsignError, match="the state of client 2 is damaged"):
+            states.read([0, 2], CPU)
+    file.write_bytes(whole)
+    assert states.intact(table)
+    for length in range(len(whole)):
+        file.write_bytes(whole[:length])
+        assert not states.intact(table)
+
+
+def test_rows_are_on_the_disk_when_they_are_committed(tmp_path, states, monkeypatch):
+    synced, fsync = [], os.fsync
+
+    def note(descriptor):
+        synced.append(Path(f"/proc/self/fd/{descriptor}").readlink().name)
+        fsync(descriptor)
+
+    states.write([0], rows(1, 1))
+    monkeypatch.setattr(os, "fsync", note)
+    states.commit()
+    assert sorted(synced) == ["state_c.f32", "state_m.f32"]
 
 
 def test_commit_before_the_first_write_needs_no_files(tmp_path, states):
@@ -187,6 +235,6 @@ def test_method_without_state_leaves_no_files(tmp_path):
     states = ClientStates(tmp_path / "none", (), CLIENTS, D)
     states.write([0, 1], {})
     assert states.read([0, 1], CPU) == {}
-    states.restore(states.commit())
+    states.restore([states.commit()])
     states.discard()
     assert not (tmp_path / "none").exists()

@@ -4,12 +4,14 @@ import json
 import os
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
 
 from fedsign.config import Config
+from fedsign.durable import write_text
 from fedsign.errors import ConfigError
-from fedsign.tracking.run_directory import CONFIG_HEADER, RunDirectory, read_summary, write_text
+from fedsign.tracking.run_directory import CONFIG_HEADER, RunDirectory, read_summary
 
 
 @pytest.fixture
@@ -98,10 +100,30 @@ def test_the_config_reads_back_as_it_was_resolved(claim, resolved, tmp_path):
     assert stored == resolved(f"output={tmp_path / 'run'}", "algorithm=fedsmu")
 
 
-def test_starting_removes_the_summary_of_the_run_before(claim):
-    claim().write_summary({"status": "finished"})
+def test_starting_removes_the_end_of_the_run_before(claim):
+    directory = claim()
+    directory.write_summary({"status": "finished"})
+    directory.write_model({"w": np.ones(3)})
+    (directory.path / "error.txt").write_text("Traceback")
     claim("resume=never").write_config()
     assert claim().status == "new"
+    assert [path.name for path in directory.path.iterdir()] == ["config.yaml"]
+
+
+def test_the_model_is_never_seen_half_written(claim, monkeypatch):
+    directory = claim()
+    directory.write_model({"w": np.ones(3)})
+
+    def die(*arguments, **keywords):
+        raise OSError(28, "No space left on device")
+
+    for step in ((os, "fsync"), (Path, "replace"), (np, "savez")):
+        with monkeypatch.context() as patch, pytest.raises(OSError, match="No space left"):
+            patch.setattr(*step, die)
+            directory.write_model({"w": np.zeros(4)})
+        with np.load(directory.path / "model.npz") as file:
+            assert np.array_equal(file["w"], np.ones(3))
+        assert [path.name for path in directory.path.iterdir()] == ["model.npz"]
 
 
 def test_a_path_below_a_file_is_refused(resolved, tmp_path):
