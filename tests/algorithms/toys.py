@@ -19,6 +19,12 @@ def algorithm(name, **keys):
     return config.build(OmegaConf.to_container(root, resolve=True)["algorithm"] | keys, "algorithm.")
 
 
+def attack(name, **keys):
+    """The attack alone, with the defaults of its yaml but for the given keys."""
+    node = OmegaConf.load(cli.conf_folder() / "attack" / f"{name}.yaml")
+    return config.build(OmegaConf.to_container(node) | keys, "attack.")
+
+
 class Given(LocalTraining):
     """Local training whose outcome is given: every client ends at x - lr * v, and its gradient is v [n, d]."""
 
