@@ -165,7 +165,7 @@ class Simulator:
         if self.attackers:
             round.log("attackers", len(round.attackers))
         try:
-            forge(self.config.attack, self.algorithm, uplink, round)
+            forge(self.config.attack, self.algorithm, self.server, uplink, round)
             self.counters["uplink_bits"] += sum(_bits(rows) for rows in uplink.values())
             formula = self.algorithm.uplink_bits_formula(self.layout) + 32 * self.layout.tail
             self.counters["uplink_bits_formula"] += len(clients) * formula

@@ -11,7 +11,7 @@ are validated before torch is loaded.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     State = dict[str, Tensor]
     Downlink = dict[str, Tensor]  # message part to its bytes, uint8 [length]: the same for every client
     Uplink = dict[str, list[Tensor]]  # message part to one row of bytes per client, in the order of the cohort
+    Message = dict[str, Codec | Sequence[Codec]]  # message part to its codec, or to one codec per client
 
 
 @dataclass(frozen=True)
@@ -114,10 +115,11 @@ class Algorithm(ABC):
         """Weights [n] of the clients in an average, summing to one; None is uniform. The tail follows them too."""
         return None
 
-    def message(self, round: Round) -> dict[str, Codec]:
+    def message(self, server: State, round: Round) -> Message:
         """The codec of every part of the uplink that stands for d values: with them an attacker reads and writes.
 
-        Parts that are not named stay as the client sent them. A method that names none is not attacked by messages.
+        Parts that are not named stay as the client sent them; a method that names
+        none is not attacked by messages.
         """
         return {}
 

@@ -12,7 +12,7 @@ from fedsign.algorithms.base import Algorithm, receive
 from fedsign.options import Momentum, NonNegative, Positive, SignZero, options
 
 if TYPE_CHECKING:
-    from fedsign.algorithms.base import Downlink, Layout, LocalTraining, Round, State, Streams, Tensor, Uplink
+    from fedsign.algorithms.base import Downlink, Layout, LocalTraining, Message, Round, State, Streams, Tensor, Uplink
 
 
 @options
@@ -43,7 +43,7 @@ class FedLocalLion(Algorithm):
         """x_{t+1} = x_t + η_g 1/n Σ Δ_t^i."""
         return {"x": server["x"] + self.server_lr * codecs.Float32().mean(uplink["Delta"], round.d)}
 
-    def message(self, round: Round) -> dict[str, codecs.Codec]:
+    def message(self, server: State, round: Round) -> Message:
         """Δ_t^i in full."""
         return {"Delta": codecs.Float32()}
 
@@ -83,7 +83,7 @@ class FedGlobalLion(Algorithm):
         M = self.beta_2 * M + (1 - self.beta_2) * G  # M_t
         return {"x": x + self.gamma_1 * (U - self.gamma_2 * x), "M": M}
 
-    def message(self, round: Round) -> dict[str, codecs.Codec]:
+    def message(self, server: State, round: Round) -> Message:
         """g_t^i in full."""
         return {"g": codecs.Float32()}
 

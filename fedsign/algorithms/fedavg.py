@@ -14,7 +14,7 @@ from fedsign.options import Positive, options
 from fedsign.robust.rule import Aggregated
 
 if TYPE_CHECKING:
-    from fedsign.algorithms.base import Downlink, Layout, LocalTraining, Round, State, Streams, Tensor, Uplink
+    from fedsign.algorithms.base import Downlink, Layout, LocalTraining, Message, Round, State, Streams, Tensor, Uplink
     from fedsign.config import Config
 
 
@@ -49,7 +49,7 @@ class FedAvg(Aggregated):
         """p_i."""
         return round.samples / round.samples.sum() if self.weighting == "samples" else None
 
-    def message(self, round: Round) -> dict[str, codecs.Codec]:
+    def message(self, server: State, round: Round) -> Message:
         """Δ_i in full."""
         return {"Delta": codecs.Float32()}
 

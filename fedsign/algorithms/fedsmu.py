@@ -12,7 +12,7 @@ from fedsign.algorithms.base import Algorithm, receive
 from fedsign.options import Fraction, Momentum, NonNegative, Positive, SignZero, options
 
 if TYPE_CHECKING:
-    from fedsign.algorithms.base import Downlink, Layout, LocalTraining, Round, State, Streams, Tensor, Uplink
+    from fedsign.algorithms.base import Downlink, Layout, LocalTraining, Message, Round, State, Streams, Tensor, Uplink
 
 
 @options
@@ -49,7 +49,7 @@ class FedSMU(Algorithm):
         gamma_1 = self.gamma_1 * self.gamma_1_decay ** (round.t - 1)
         return {"x": x + gamma_1 * (u - self.gamma_2 * x)}
 
-    def message(self, round: Round) -> dict[str, codecs.Codec]:
+    def message(self, server: State, round: Round) -> Message:
         """u_t^i in the bits of the ablation."""
         return {"u": self._codec()}
 

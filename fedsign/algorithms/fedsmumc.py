@@ -12,7 +12,7 @@ from fedsign.algorithms.base import Algorithm, receive, send
 from fedsign.options import Momentum, NonNegative, Positive, SignZero, options
 
 if TYPE_CHECKING:
-    from fedsign.algorithms.base import Downlink, Layout, LocalTraining, Round, State, Streams, Tensor, Uplink
+    from fedsign.algorithms.base import Downlink, Layout, LocalTraining, Message, Round, State, Streams, Tensor, Uplink
 
 
 @options
@@ -51,7 +51,7 @@ class FedSMUMC(Algorithm):
         u = codecs.sign(self.sign_zero).mean(uplink["u"], round.d)
         return {"x": x + self.gamma_1 * (u - self.gamma_2 * x), "M": M}
 
-    def message(self, round: Round) -> dict[str, codecs.Codec]:
+    def message(self, server: State, round: Round) -> Message:
         """The signs and the momentum."""
         return {"u": codecs.sign(self.sign_zero), "m": codecs.Float32()}
 

@@ -13,7 +13,7 @@ from fedsign.options import Momentum, Positive, options
 from fedsign.robust.rule import Aggregated
 
 if TYPE_CHECKING:
-    from fedsign.algorithms.base import Downlink, Layout, LocalTraining, Round, State, Streams, Tensor, Uplink
+    from fedsign.algorithms.base import Downlink, Layout, LocalTraining, Message, Round, State, Streams, Tensor, Uplink
 
 
 @options
@@ -39,7 +39,7 @@ class SGDM(Aggregated):
         m = self.momentum * server["m"] + self.combine(uplink["g"], codecs.Float32(), round)
         return {"x": server["x"] - self.server_lr * m, "m": m}
 
-    def message(self, round: Round) -> dict[str, codecs.Codec]:
+    def message(self, server: State, round: Round) -> Message:
         """g_i in full."""
         return {"g": codecs.Float32()}
 

@@ -13,7 +13,7 @@ from fedsign.algorithms.base import Algorithm, receive, send
 from fedsign.options import Momentum, NonNegative, Positive, SignZero, options
 
 if TYPE_CHECKING:
-    from fedsign.algorithms.base import Downlink, Layout, LocalTraining, Round, State, Streams, Tensor, Uplink
+    from fedsign.algorithms.base import Downlink, Layout, LocalTraining, Message, Round, State, Streams, Tensor, Uplink
 
 
 @options
@@ -52,7 +52,7 @@ class SignSGD(Algorithm):
             s = codecs.signs(s[None], self.sign_zero, round.streams)[0]
         return {"x": x - self.server_lr * s, "previous": x}
 
-    def message(self, round: Round) -> dict[str, codecs.Codec]:
+    def message(self, server: State, round: Round) -> Message:
         """Signs."""
         return {"s": codecs.sign(self.sign_zero)}
 

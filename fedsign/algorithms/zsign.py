@@ -14,7 +14,7 @@ from fedsign.errors import ConfigError
 from fedsign.options import NonNegative, Positive, PositiveOrInf, SignZero, options
 
 if TYPE_CHECKING:
-    from fedsign.algorithms.base import Downlink, Layout, LocalTraining, Round, State, Streams, Tensor, Uplink
+    from fedsign.algorithms.base import Downlink, Layout, LocalTraining, Message, Round, State, Streams, Tensor, Uplink
     from fedsign.config import Config
 
 
@@ -53,7 +53,7 @@ class ZSign(Algorithm):
         round.log("server_step", self.server_lr * round.lr)
         return {"x": server["x"] - self.server_lr * round.lr * Delta}
 
-    def message(self, round: Round) -> dict[str, codecs.Codec]:
+    def message(self, server: State, round: Round) -> Message:
         """Signs."""
         return {"Delta": codecs.sign(self.sign_zero)}
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -14,21 +15,19 @@ from fedsign.local.streams import Streams
 class Codec(ABC):
     """Values [n, d] to n rows of bytes, one per client, and back. Lengths are exact: 8 bits a byte of the rows."""
 
+    encode: Callable[..., list[Tensor]]  # what is encoded, and with which draws, differs from codec to codec
+
     @abstractmethod
     def length(self, d: int) -> int:
         """Bytes that a row of d values takes."""
 
-    @abstractmethod
-    def encode(self, x: Tensor, streams: Streams) -> list[Tensor]:
-        """Rows of bytes of values [n, d]; a codec that draws does so from the streams of the n clients.
+    def write(self, x: Tensor, streams: Streams) -> list[Tensor]:
+        """Rows of the legal messages nearest to any finite values [n, d]; `encode` where it takes any such values.
 
         Raises:
-            PayloadError: a value that the codec cannot carry.
+            PayloadError: a value is not finite.
         """
-
-    def nearest(self, x: Tensor) -> Tensor:
-        """The values [n, d] nearest to x that can be encoded; x itself where every finite value can."""
-        return x
+        return self.encode(x, streams)
 
     @abstractmethod
     def decode(self, rows: list[Tensor], d: int) -> Tensor:

@@ -28,7 +28,7 @@ class Uniform(Codec):
         """k ceil(d / 8) bytes."""
         return self.k * bits.packed_length(d)
 
-    def encode(self, x: Tensor, streams: Streams | None = None) -> list[Tensor]:
+    def encode(self, x: Tensor) -> list[Tensor]:
         """Rows of packed levels of x [n, d]. Raises PayloadError if a value is not finite or outside [-1, 1]."""
         outside = finite(x).abs() > 1
         if not x.is_meta and outside.any():
@@ -36,9 +36,9 @@ class Uniform(Codec):
         symbol = torch.round(x * self.levels).to(torch.int32) + self.levels
         return list(torch.cat([bits.pack((symbol >> b) & 1 == 1) for b in reversed(range(self.k))], dim=1))
 
-    def nearest(self, x: Tensor) -> Tensor:
-        """x [n, d] cut to [-1, 1]."""
-        return x.clamp(-1, 1)
+    def write(self, x: Tensor, streams: Streams) -> list[Tensor]:
+        """Rows of x [n, d] cut to [-1, 1]. Raises PayloadError if a value is not finite."""
+        return self.encode(finite(x).clamp(-1, 1))
 
     def decode(self, rows: list[Tensor], d: int) -> Tensor:
         """Levels [n, d] in [-1, 1]. Raises PayloadError on a wrong length, padding, or a symbol of no level."""

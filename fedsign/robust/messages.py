@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -13,7 +14,7 @@ from fedsign.errors import PayloadError
 from fedsign.local.streams import Streams
 
 if TYPE_CHECKING:
-    from fedsign.algorithms.base import Algorithm, Round, Uplink
+    from fedsign.algorithms.base import Algorithm, Round, State, Uplink
     from fedsign.codecs import Codec
     from fedsign.robust.attacks import Attack
 
@@ -25,14 +26,14 @@ class Part:
     Attributes:
         name: of the part.
         rows: what the n clients encoded.
-        codec: of the rows.
+        codec: of the rows, or one per row.
         algorithm: the method under attack.
         round: its round.
     """
 
     name: str
     rows: list[Tensor]
-    codec: Codec
+    codec: Codec | Sequence[Codec]
     algorithm: Algorithm
     round: Round
 
@@ -49,42 +50,54 @@ class Part:
     @cached_property
     def mean(self) -> Tensor:
         """Mean of H, [d]."""
-        return self.codec.mean([self.rows[i] for i in self.honest], self.d)
+        return self._mean_of(self.sent)
 
     @cached_property
     def std(self) -> Tensor:
         """Standard deviation of H, [d]: the root of the mean squared deviation."""
-        total = torch.zeros_like(self.mean)
-        for i in self.honest:
-            total += (self.sent(i) - self.mean).square()
-        return (total / len(self.honest)).sqrt()
+        return self._mean_of(lambda i: (self.sent(i) - self.mean).square()).sqrt()
 
     @cached_property
     def aggregate(self) -> Tensor:
-        """What the server would make of H alone, [d]."""
+        """What the server would make of H alone, [d]; the mean where every client has a codec of its own."""
+        if isinstance(self.codec, Sequence):
+            return self.mean
         clients, samples = [self.round.clients[i] for i in self.honest], self.round.samples[self.honest]
         alone = replace(self.round, clients=clients, samples=samples, attackers=frozenset())
         return self.algorithm.combine([self.rows[i] for i in self.honest], self.codec, alone)
 
     def sent(self, i: int) -> Tensor:
         """What client i of the cohort sent, [d]."""
-        return self.codec.decode([self.rows[i]], self.d)[0]
+        return self._codec(i).decode([self.rows[i]], self.d)[0]
+
+    def written(self, i: int, vector: Tensor) -> Tensor:
+        """The row of bytes with which client i comes nearest to a vector [d]."""
+        return self._codec(i).write(vector[None], self.streams(i))[0]
 
     def streams(self, i: int) -> Streams:
         """Random draws [1, d] of client i of the cohort."""
         server = self.round.streams
         return Streams(server.seed, server.round, [self.round.clients[i]], server.device)
 
+    def _codec(self, i: int) -> Codec:
+        return self.codec[i] if isinstance(self.codec, Sequence) else self.codec
 
-def forge(attack: Attack, algorithm: Algorithm, uplink: Uplink, round: Round) -> None:
-    """Replace in `uplink` the messages of the attackers by what they encode instead.
+    def _mean_of(self, value: Callable[[int], Tensor]) -> Tensor:
+        total = torch.zeros(self.d, device=self.rows[0].device)
+        for i in self.honest:
+            total += value(i)
+        return total / len(self.honest)
+
+
+def forge(attack: Attack, algorithm: Algorithm, server: State, uplink: Uplink, round: Round) -> None:
+    """Replace in `uplink` the messages of the attackers by what they encode instead; `server` is its state before.
 
     Raises:
         PayloadError: a value that an attacker wants to send is not finite.
     """
     if not round.attackers:
         return
-    for name, codec in algorithm.message(round).items():
+    for name, codec in algorithm.message(server, round).items():
         part = Part(name, uplink[name], codec, algorithm, round)
         forged = list(part.rows)
         for i, client in enumerate(round.clients):
@@ -92,7 +105,7 @@ def forge(attack: Attack, algorithm: Algorithm, uplink: Uplink, round: Round) ->
             if vector is None:
                 continue
             try:
-                forged[i] = codec.encode(codec.nearest(vector[None]), part.streams(i))[0]
+                forged[i] = part.written(i, vector)
             except PayloadError as error:
                 raise PayloadError(f"attack={attack.name}: {error}", i) from None
         uplink[name] = forged

@@ -11,7 +11,7 @@ import torch
 from scipy import stats
 from toys import algorithm, attack, round_of
 
-from fedsign.codecs import Float32
+from fedsign.codecs import Float32, Uniform
 from fedsign.robust.attacks import z_max
 from fedsign.robust.messages import forge
 
@@ -20,8 +20,8 @@ def sent_by(method, v, t=1):
     """The messages [n, d] of clients, encoded by the one part of the method."""
     n, d = v.shape
     round = round_of(n, d, t)
-    ((part, codec),) = method.message(round).items()
-    return {part: codec.encode(v, round.streams)}, codec
+    ((part, codec),) = method.message({}, round).items()
+    return {part: codec.write(v, round.streams)}, codec
 
 
 def forged(name, method, v, attackers, **keys):
@@ -29,7 +29,7 @@ def forged(name, method, v, attackers, **keys):
     uplink, codec = sent_by(method, v)
     before = {part: list(rows) for part, rows in uplink.items()}
     n, d = v.shape
-    forge(attack(name, **keys), method, uplink, dataclasses.replace(round_of(n, d), attackers=frozenset(attackers)))
+    forge(attack(name, **keys), method, {}, uplink, dataclasses.replace(round_of(n, d), attackers=frozenset(attackers)))
     ((part, rows),) = uplink.items()
     for i in set(range(n)) - set(attackers):
         assert torch.equal(rows[i], before[part][i])
@@ -50,9 +50,9 @@ def test_attackers_are_drawn_once_over_all_clients_and_fewer_are_a_part_of_more(
 
 
 def test_every_client_is_an_attacker_equally_often():
-    times = np.zeros(10)
+    times, opposite = np.zeros(10), attack("opposite", clients=3)
     for seed in range(2000):
-        times[list(attack("opposite", clients=3).attackers(seed, 10))] += 1
+        times[list(opposite.attackers(seed, 10))] += 1
     assert stats.chisquare(times).pvalue > 1e-3  # slightly conservative: counts of a seed are negatively correlated
 
 
@@ -94,7 +94,7 @@ def test_opposite_of_a_mean_by_samples_weighs_the_honest_by_theirs():
     method = algorithm("fedavg", weighting="samples")
     uplink, codec = sent_by(method, v)
     round = dataclasses.replace(round_of(4, 500, samples=samples), attackers=frozenset([3]))
-    forge(attack("opposite"), method, uplink, round)
+    forge(attack("opposite"), method, {}, uplink, round)
     arrived = codec.decode(uplink["Delta"], 500)[3]
     torch.testing.assert_close(arrived, -(v[0] + 2 * v[1] + 3 * v[2]) / 6, rtol=0, atol=1e-6)
 
@@ -175,7 +175,9 @@ def test_noise_differs_from_round_to_round():
     rows = []
     for t in (1, 2):
         uplink, _ = sent_by(method, v, t)
-        forge(attack("gaussian"), method, uplink, dataclasses.replace(round_of(2, 500, t), attackers=frozenset([0])))
+        forge(
+            attack("gaussian"), method, {}, uplink, dataclasses.replace(round_of(2, 500, t), attackers=frozenset([0]))
+        )
         rows.append(uplink["Delta"][0])
     assert not torch.equal(*rows)
 
@@ -190,11 +192,31 @@ def test_parts_of_a_message_are_attacked_each_and_others_are_left():
     method, (n, d) = algorithm("fedsmumc"), (5, 60)
     round = dataclasses.replace(round_of(n, d), attackers=frozenset([0, 3]))
     v, m = normal(n, d), normal(n, d, seed=1)
-    codecs = method.message(round)
+    codecs = method.message({}, round)
     uplink = {"u": codecs["u"].encode(v, round.streams), "m": codecs["m"].encode(m, round.streams)}
     uplink["scale"] = scale = Float32().encode(torch.ones(n, 1))
-    forge(attack("opposite"), method, uplink, round)
+    forge(attack("opposite"), method, {}, uplink, round)
     honest = [1, 2, 4]
     assert torch.equal(codecs["u"].decode(uplink["u"], d)[3], -torch.sign(torch.sign(v[honest]).sum(dim=0)))
     torch.testing.assert_close(codecs["m"].decode(uplink["m"], d)[3], -m[honest].mean(dim=0), rtol=0, atol=1e-6)
     assert uplink["scale"] is scale
+
+
+def test_a_codec_per_client_reads_and_writes_its_own_row(monkeypatch):
+    method, (n, d) = algorithm("sgdm"), (4, 30)
+    codecs = [Uniform(3), Uniform(8), Float32(), Uniform(3)]
+    v = normal(n, d).clamp(-1, 1)
+    monkeypatch.setattr(type(method), "message", lambda self, server, round: {"g": codecs})
+    uplink = {"g": [codec.encode(v[i : i + 1])[0] for i, codec in enumerate(codecs)]}
+    read = torch.stack([codec.decode([row], d)[0] for codec, row in zip(codecs, uplink["g"], strict=True)])
+    forge(attack("opposite"), method, {}, uplink, dataclasses.replace(round_of(n, d), attackers=frozenset([2, 3])))
+    wanted = -(read[0] + read[1]) / 2
+    torch.testing.assert_close(codecs[2].decode([uplink["g"][2]], d)[0], wanted, rtol=0, atol=1e-6)
+    torch.testing.assert_close(codecs[3].decode([uplink["g"][3]], d)[0], torch.round(3 * wanted) / 3, rtol=0, atol=1e-6)
+
+
+def test_levels_are_cut_to_their_range():
+    method = algorithm("fedsmu", bits=8)
+    v = normal().clamp(-1, 1)
+    arrived = forged("gaussian", method, v, [2], sigma=200.0)[2]
+    assert set(arrived.tolist()) >= {-1, 1} and np.mean(np.abs(arrived) == 1) > 0.98
