@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import shlex
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -39,7 +40,7 @@ def main() -> None:
     os.environ["FEDSIGN_SWEEP"] = time.strftime("%Y-%m-%d_%H-%M-%S") + f"_{os.getpid()}"
     register_resolvers()
     arguments = sys.argv[1:] = _run_again(sys.argv[1:])
-    with _reported(arguments):
+    with _reported(arguments), sweep.interrupts:
         hydra.main(version_base="1.3", config_path=str(conf_folder()), config_name="config")(_task)()
 
 
@@ -67,10 +68,10 @@ def _reported(arguments: Sequence[str]) -> Iterator[None]:
         if debug:
             raise
         _fail(str(error), 2 if isinstance(error, InputError) else 1)
-    except Interrupted as interrupted:
-        sys.exit(128 + interrupted.number)
-    except KeyboardInterrupt:
-        sys.exit(130)
+    except KeyboardInterrupt as interrupted:
+        if not {"-m", "--multirun"}.isdisjoint(arguments):
+            print(f"the sweep goes on with: {shlex.join(['fedsign', *arguments])}", file=sys.stderr)
+        sys.exit(128 + interrupted.number if isinstance(interrupted, Interrupted) else 130)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except OSError as error:  # Hydra could not create the run directory
@@ -83,13 +84,15 @@ def _task(cfg: DictConfig) -> float | None:
     with _reported(sys.argv[1:]):  # here too, before Hydra adds lines of its own
         resolved: Any = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
         if HydraConfig.get().mode == RunMode.MULTIRUN:
+            if job.TORCHRUN:
+                raise InputError("torchrun starts one run; a sweep takes hydra/launcher= or hardware.workers=")
             return sweep.run_job(resolved)
         try:
             summary = job.run(resolved)
         except InputError:
             remove_if_empty(Path(str(resolved.get("output"))))
             raise
-        if summary["status"] != "dry run":
+        if summary["status"] in ("finished", "stopped"):
             from fedsign.report.summary import report
 
             print(report([Path(resolved["output"])], Path(resolved["output"])))
@@ -118,10 +121,14 @@ def _run_again(arguments: list[str]) -> list[str]:
         if name not in ("--config-dir", "-cd"):
             continue
         folder = Path(value or (arguments[i + 1] if i + 1 < len(arguments) else ""))
-        if (folder / "config.yaml").is_file() and (folder / "config.yaml").read_text().startswith(CONFIG_HEADER):
+        if (folder / "config.yaml").is_file() and _is_of_a_run(folder / "config.yaml"):
             rest = arguments[i + 1 :] if value else arguments[i + 2 :]
             return [*arguments[:i], "--config-path", str(folder.absolute()), *rest]
     return arguments
+
+
+def _is_of_a_run(path: Path) -> bool:
+    return path.read_text(errors="replace").startswith(CONFIG_HEADER)
 
 
 def _fail(message: str, status: int) -> None:

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 GROUPS = ("dataset", "partition", "model", "attack", "algorithm")
 # Keys that say where, when and beside what a run happens, not what it computes.
 NOT_THE_EXPERIMENT = ("output", "dry_run", "resume", "checkpoint", "tracking", "report")
+NOT_OF_HARDWARE = ("name", "workers")  # the numbers are the same with any number of workers
 
 
 @options
@@ -246,6 +247,8 @@ def build(node: Mapping[str, Any], prefix: str) -> Any:
 def fingerprint(resolved: Mapping[str, Any]) -> str:
     """Hash of what a resolved config computes; where and when it runs is left out."""
     science = {k: v for k, v in resolved.items() if k not in NOT_THE_EXPERIMENT}
+    if isinstance(hardware := science.get("hardware"), Mapping):
+        science["hardware"] = {k: v for k, v in hardware.items() if k not in NOT_OF_HARDWARE}
     text = json.dumps(science, sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
@@ -279,10 +282,11 @@ def _check_hardware(hardware: Hardware) -> None:
         found = _cuda_devices()
         here = f"{found} CUDA device(s) here" if found else "there is no CUDA device here"
         raise ConfigError(f"hardware.device={hardware.device}: {here}; hardware.device=cpu always works")
-    if hardware.workers not in (1, "auto"):
-        raise ConfigError(f"hardware.workers={hardware.workers}: must be 1 or auto; one process trains the cohort")
-    if hardware.vectorise is True:
-        raise ConfigError("hardware.vectorise=true: must be auto or false; clients are trained one after the other")
+    if kind == "cuda" and hardware.workers not in (1, "auto"):
+        raise ConfigError(
+            f"hardware.workers={hardware.workers}: must be 1 or auto with hardware.device={hardware.device}; "
+            "start several GPUs with torchrun --nproc-per-node=GPUS -m fedsign hardware=multi_gpu ..."
+        )
     if hardware.precision == "tf32" and kind == "cpu":
         raise ConfigError("hardware.precision=tf32: needs a CUDA device; on a CPU use f32 or bf16")
 

@@ -7,8 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from fedsign.algorithms.base import Round
 from fedsign.codecs import Float32
-from fedsign.config import Config
+from fedsign.config import Config, Local
 from fedsign.data import tasks
 from fedsign.execution.setup import flat_model, split
 from fedsign.local.optimizers import Optimizer
@@ -20,10 +21,11 @@ from fedsign.models.parameters import Layout
 class Untrained(LocalTraining):
     """Local training that moves every weight by a random step instead: what is sent has its real form and length."""
 
-    def __init__(self, streams: Streams, lr: float, layout: Layout):
-        self.streams, self.lr, self.layout = streams, lr, layout
+    def __init__(self, streams: Streams, local: Local, layout: Layout, samples: int):
+        self.streams, self.lr, self.layout = streams, local.lr, layout
         self.clients = streams.clients
-        self.samples = self.steps = torch.ones(len(self.clients), dtype=torch.int64)
+        self.samples = torch.full((len(self.clients),), samples)
+        self.steps = torch.full((len(self.clients),), local.steps_of(samples))
 
     def train(
         self,
@@ -32,6 +34,7 @@ class Untrained(LocalTraining):
         correction: Tensor | None = None,
         weights: WeightMap | None = None,
         optimizer: Optimizer | None = None,
+        steps: int | None = None,
     ) -> Trained:
         """x plus standard normal noise."""
         y = x + self.streams.normal("dry_run", x.shape[-1])
@@ -42,7 +45,7 @@ class Untrained(LocalTraining):
         """Standard normal noise."""
         return self.streams.normal("dry_run", x.shape[-1])
 
-    def log(self, name: str, values: Tensor) -> None:
+    def log(self, name: str, values: Tensor | float) -> None:
         """Nothing is measured."""
 
 
@@ -52,13 +55,20 @@ def dry_run(config: Config) -> dict[str, Any]:
     device = torch.device("cpu")
     model = flat_model(config, shape, classes, device)
     layout, algorithm = model.layout, config.algorithm
-    local = Untrained(Streams(config.seed, 1, [0], device), config.local.lr, layout)
-    downlink = algorithm.broadcast(algorithm.init(model.vector[: layout.coded].clone(), layout))
-    state = {name: torch.zeros(1, layout.coded) for name in algorithm.client_state}
+    sizes = _sizes(config)
+    local = Untrained(Streams(config.seed, 1, [0], device), config.local, layout, sizes[0] if sizes else 1)
+    initial = model.vector[: layout.coded].clone()
+    server = algorithm.init(initial, layout)
+    downlink = algorithm.broadcast(server)
+    state = {name: row[None] for name, row in algorithm.client_start(initial).items()}
     uplink, _ = algorithm.client(downlink, state, local, local.streams)
+    server = algorithm.server(
+        server, {name: rows * config.cohort for name, rows in uplink.items()}, _round(config, local)
+    )
     tail_bits = 8 * Float32().length(layout.tail)
     up = {name: 8 * rows[0].numel() for name, rows in uplink.items()} | ({"tail": tail_bits} if layout.tail else {})
-    down = {name: 8 * data.numel() for name, data in downlink.items()} | ({"tail": tail_bits} if layout.tail else {})
+    received = downlink | algorithm.reply(server)
+    down = {name: 8 * data.numel() for name, data in received.items()} | ({"tail": tail_bits} if layout.tail else {})
     return {
         "status": "dry run",
         "algorithm": algorithm.name,
@@ -70,10 +80,10 @@ def dry_run(config: Config) -> dict[str, Any]:
             {"name": s.name, "shape": list(s.shape), "part": _part(s.start, layout.coded, layout.parameters)}
             for s in layout.segments
         ],
-        "client_sizes": _sizes(config),
+        "client_sizes": sizes,
         "bits_per_round": {
             "uplink": config.cohort * sum(up.values()),
-            "uplink_formula": config.cohort * (algorithm.uplink_bits_formula(layout) + 32 * layout.tail),
+            "uplink_formula": config.cohort * (algorithm.cohort_bits_formula(layout, local.steps) + 32 * layout.tail),
             "downlink": config.cohort * sum(down.values()),
             "uplink_per_client": up,
             "downlink_per_client": down,
@@ -104,6 +114,22 @@ def text(summary: dict[str, Any]) -> str:
             f"{bits['uplink_bits_per_parameter']:.4g} bits per parameter and client; per client: {up}",
             f"downlink       {bits['downlink']:,} bits a round; per client: {down}",
         ]
+    )
+
+
+def _round(config: Config, local: Untrained) -> Round:
+    """A round of a cohort of equal clients."""
+    n = config.cohort
+    return Round(
+        t=1,
+        clients=list(range(n)),
+        samples=local.samples.expand(n),
+        steps=local.steps.expand(n),
+        population=max(n, config.clients),  # natural clients are not known without their data
+        lr=local.lr,
+        layout=local.layout,
+        streams=local.streams,
+        log=local.log,
     )
 
 

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
+import multiprocessing
+import os
 import signal
 import threading
+import time
+from collections.abc import Iterator
 from types import FrameType, TracebackType
 from typing import Any
 
+SAME = 1.0  # seconds in which a second signal is taken for the first: a terminal and a parent may both send it
+
 
 class Interrupted(KeyboardInterrupt):
-    """A run was asked to stop by a signal, and has saved its state."""
+    """A run was asked to stop by a signal; what it has saved is whole."""
 
     def __init__(self, number: int):
         super().__init__(signal.Signals(number).name)
@@ -17,29 +24,61 @@ class Interrupted(KeyboardInterrupt):
 
 
 class Interrupts:
-    """Within the block, the first SIGINT or SIGTERM is only remembered; a second one acts at once.
+    """Within the block SIGINT and SIGTERM raise `Interrupted`; while `held`, the first is only remembered.
 
     Attributes:
-        received: the number of the signal, None before.
+        received: the number of the first signal, None before.
     """
 
     received: int | None = None
 
+    def __init__(self, pass_on: bool = False):
+        """With `pass_on`, while there are child processes, the first signal is handed to them and remembered."""
+        self._pass_on, self._held = pass_on, False
+
     def __enter__(self) -> Interrupts:
-        self._before: dict[int, Any] = {}
+        self.received, self._before = None, dict[int, Any]()
         if threading.current_thread() is threading.main_thread():  # handlers can be set nowhere else
             for number in (signal.SIGINT, signal.SIGTERM):
-                self._before[number] = signal.signal(number, self._remember)
+                self._before[number] = signal.signal(number, self._handle)
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
-        self._restore()
-
-    def _remember(self, number: int, frame: FrameType | None) -> None:
-        self.received = number
-        self._restore()
-
-    def _restore(self) -> None:
         for number, handler in self._before.items():
             signal.signal(number, handler)
-        self._before = {}
+        if self._pass_on and self.received is not None and isinstance(error, Exception):
+            raise Interrupted(self.received) from None  # whatever a child that had to stop led to
+
+    def remember(self) -> None:
+        """From now on, outside of any block, the first signal is only remembered."""
+        if not self._held:
+            self.__enter__()
+            self._held = True
+
+    @contextlib.contextmanager
+    def held(self) -> Iterator[None]:
+        """Within, whoever asks `received` decides when to stop; at the latest the end raises `Interrupted`."""
+        self._held = True
+        try:
+            yield
+        finally:
+            self._held = False
+        if self.received is not None:
+            raise Interrupted(self.received)
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        if self.received is None:
+            self.received, self._at = number, time.monotonic()
+            if self._held or self._passed_on(number):
+                return
+        elif time.monotonic() - self._at < SAME:
+            return
+        raise Interrupted(number)
+
+    def _passed_on(self, number: int) -> bool:
+        children = multiprocessing.active_children() if self._pass_on else []
+        for child in children:
+            if child.pid is not None:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(child.pid, number)
+        return bool(children)

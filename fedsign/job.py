@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import shlex
 import sys
 import time
@@ -15,7 +17,14 @@ from fedsign.interrupt import Interrupted, Interrupts
 from fedsign.tracking.run_directory import RunDirectory
 
 if TYPE_CHECKING:
+    from fedsign.execution.ranks import Ranks
     from fedsign.models.parameters import Layout
+    from fedsign.simulator import Simulator
+
+TORCHRUN = (
+    "TORCHELASTIC_RUN_ID" in os.environ
+)  # started by it, as one of the processes of a run, each with the same command
+HELPED = "helped"  # the status of a process that trained for the one which writes the run
 
 
 def run(resolved: dict[str, Any]) -> dict[str, Any]:
@@ -28,19 +37,22 @@ def run(resolved: dict[str, Any]) -> dict[str, Any]:
 
     Raises:
         FedsignError: one line for the user.
-        Interrupted: by a signal; a checkpoint is written.
+        Interrupted: by a signal; a checkpoint of the rounds done is written.
     """
     config = Config(resolved)
     if config.partition.show:
         return _show_partition(config)
     directory = RunDirectory(config)
-    if directory.status == "finished":
-        print(f"{directory.path}: finished already; resume=never starts over")
-        return directory.summary()
-    directory.write_config()
-    if config.dry_run:
-        return _dry_run(config, directory)
-    return _simulate(config, directory)
+    first = not TORCHRUN or os.environ["RANK"] == "0"
+    with directory.locked() if first else contextlib.nullcontext():
+        if directory.status == "finished":
+            print(f"{directory.path}: finished already; resume=never starts over")
+            return directory.summary()
+        if first:
+            directory.write_config()
+        if config.dry_run:
+            return _dry_run(config, directory)
+        return _simulate(config, directory)
 
 
 def _show_partition(config: Config) -> dict[str, Any]:
@@ -72,40 +84,68 @@ def _dry_run(config: Config, directory: RunDirectory) -> dict[str, Any]:
 
 
 def _simulate(config: Config, directory: RunDirectory) -> dict[str, Any]:
-    from fedsign.execution import setup
+    from fedsign.execution import ranks, setup
+    from fedsign.execution.launch import launch
     from fedsign.simulator import Simulator
+
+    started = time.monotonic()
+    workers = setup.prepare(config)
+    with Interrupts() as interrupts, ranks.from_environment(setup.device_of(config)) as group:
+        built = setup.build(config)
+        for turn in range(group.size):  # the first clears old checkpoints before the others look for them
+            if turn == group.rank:
+                simulator = Simulator(config, built)
+            group.agree(0)
+        if group.first and directory.status == "unfinished" and config.resume == "auto":
+            print(f"{directory.path}: going on after round {simulator.t}", file=sys.stderr)
+
+        def body(ranks: Ranks) -> dict[str, Any]:
+            if not ranks.first:
+                with interrupts.held():
+                    simulator.run(ranks, None, None, interrupts)
+                return {"status": HELPED}
+            return _first_rank(config, directory, simulator, ranks, interrupts, started)
+
+        return body(group) if group.size > 1 else launch(workers, body)
+
+
+def _first_rank(
+    config: Config,
+    directory: RunDirectory,
+    simulator: Simulator,
+    ranks: Ranks,
+    interrupts: Interrupts,
+    started: float,
+) -> dict[str, Any]:
+    """The run as the rank that writes and prints sees it; the summary."""
     from fedsign.tracking.environment import describe
     from fedsign.tracking.progress import RoundProgress
     from fedsign.tracking.tracker import Tracker
 
-    started = time.monotonic()
-    with Interrupts() as interrupts:
-        simulator = Simulator(config, setup.build(config))
-        if directory.status == "unfinished" and config.resume == "auto":
-            print(f"{directory.path}: going on after round {simulator.t}", file=sys.stderr)
-        tracker = Tracker(config, simulator.t)
-        summary: dict[str, Any] = {"status": "failed"}
-        try:
-            with RoundProgress(config.algorithm.title, config.rounds, simulator.t) as progress:
-                status = simulator.run(tracker, progress, interrupts)
-            directory.write_model(
-                {name: tensor.cpu().numpy() for name, tensor in simulator.layout.named(simulator.model()).items()}
-            )
-            summary = {"status": status} | _identity(config, simulator.layout) | tracker.summary()
-            summary |= {"wall_seconds": round(simulator.counters["seconds"], 3)}
-            summary |= {"session_seconds": round(time.monotonic() - started, 3)} | describe(config.hardware.device)
-            directory.write_summary(summary)
-            simulator.states.discard()
-        except Interrupted as interrupted:
-            again = shlex.join(["fedsign", "--config-dir", str(directory.path), "--config-name", "config"])
-            print(f"{interrupted}: stopped after round {simulator.t}; go on with: {again}", file=sys.stderr)
-            raise
-        except OSError as error:
-            raise FedsignError(
-                f"output={directory.path}: {error.strerror}; what was written so far is intact"
-            ) from error
-        finally:
-            tracker.close(summary, failed=summary["status"] == "failed")
+    tracker = Tracker(config, simulator.t)
+    summary: dict[str, Any] = {"status": "failed"}
+    try:
+        bar = RoundProgress(config.algorithm.title, config.rounds, simulator.t)
+        with bar as progress, interrupts.held():
+            status = simulator.run(ranks, tracker, progress, interrupts)
+        directory.write_model(
+            {name: tensor.cpu().numpy() for name, tensor in simulator.layout.named(simulator.model()).items()}
+        )
+        summary = {"status": status} | _identity(config, simulator.layout) | tracker.summary()
+        summary |= {"wall_seconds": round(simulator.counters["seconds"], 3)}
+        summary |= {"session_seconds": round(time.monotonic() - started, 3)}
+        summary |= describe(simulator.executor.device, ranks.size)
+        tracker.close(summary, failed=False)  # what is lost after the summary is there stays lost
+        directory.write_summary(summary)
+        simulator.states.discard()
+    except Interrupted as interrupted:
+        again = shlex.join(["fedsign", "--config-dir", str(directory.path), "--config-name", "config"])
+        print(f"{interrupted}: stopped after round {simulator.t}; go on with: {again}", file=sys.stderr)
+        raise
+    except OSError as error:
+        raise FedsignError(f"output={directory.path}: {error.strerror}; what was written so far is intact") from error
+    finally:
+        tracker.close(summary, failed=summary["status"] == "failed")
     return summary
 
 

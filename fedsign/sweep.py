@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 import sys
 import traceback
 from pathlib import Path
@@ -15,7 +16,10 @@ from omegaconf import DictConfig
 from fedsign import job
 from fedsign.durable import write_text
 from fedsign.errors import FedsignError, InputError
+from fedsign.interrupt import Interrupted, Interrupts
 from fedsign.tracking.run_directory import FAILURE, remove_if_empty
+
+interrupts = Interrupts(pass_on=True)  # of the command; the jobs may be in child processes
 
 
 def run_job(resolved: dict[str, Any]) -> float | None:
@@ -23,13 +27,28 @@ def run_job(resolved: dict[str, Any]) -> float | None:
 
     Returns:
         Best accuracy, or None (what Hydra's sweepers optimise).
+
+    Raises:
+        Interrupted: by a signal. A child process that runs jobs skips those that are left instead: what it raised
+            would have its siblings killed before they have saved their rounds.
     """
+    child = multiprocessing.parent_process() is not None
+    if child:
+        interrupts.remember()  # between the jobs too
+    if interrupts.received is not None:
+        remove_if_empty(Path(resolved["output"]))
+        return None
     hydra = HydraConfig.get()
     record: dict[str, Any] = {"output": str(Path(resolved["output"]).absolute())}
     record["overrides"] = list(hydra.overrides.task)
     try:
         summary = job.run(resolved)
         record["status"] = summary.get("status")
+    except Interrupted as interrupted:
+        if not child:
+            raise
+        interrupts.received = interrupted.number
+        return None
     except FedsignError as error:
         record |= {
             "status": "failed",
@@ -55,7 +74,13 @@ class SweepReport(Callback):
     """Closes a sweep: the table and the plot of its runs, and the jobs that failed."""
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
-        """Report; the exit status is 1 if a job failed, 2 if all that failed did so for their config."""
+        """Report; the exit status is 1 if a job failed, 2 if all that failed did so for their config.
+
+        Raises:
+            Interrupted: the jobs that were left were skipped.
+        """
+        if interrupts.received is not None:
+            raise Interrupted(interrupts.received)
         folder = Path(config.hydra.sweep.dir)
         records = [json.loads(path.read_text()) for path in sorted((folder / "jobs").glob("*.json"))]
         done = [Path(record["output"]) for record in records if record["status"] in ("finished", "stopped")]

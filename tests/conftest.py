@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is loaded: runs fork, and several tests run at a time
+
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any

@@ -88,7 +88,7 @@ def test_the_default_config_is_valid(resolved):
         (["local.steps=3"], "local.epochs=5 local.steps=3: exactly one"),
         (["local.epochs=null"], "local.epochs=null local.steps=null: exactly one"),
         (["local.momentum=0.9", "local.optimizer=adam"], "local.momentum=0.9: .*local.optimizer=adam"),
-        (["hardware.workers=2"], "hardware.workers=2: must be 1 or auto"),
+        (["hardware.workers=0"], "hardware.workers=0: must be an integer >= 1 or auto"),
         (["dataset.std=[0.3,0.3]"], "dataset.std=.*one number per channel, 1"),
         (["dataset.std=[0.0]"], "dataset.std=.*> 0"),
     ],

@@ -12,8 +12,8 @@ import torch
 
 from fedsign import codecs
 from fedsign.algorithms.base import Algorithm, receive, send
-from fedsign.local.optimizers import Adam, Lion
-from fedsign.options import Momentum, Positive, options
+from fedsign.local.optimizers import Adam
+from fedsign.options import Positive, options
 
 DOCS = Path(__file__).parents[1] / "docs"
 
@@ -24,12 +24,11 @@ def blocks(page, language):
 
 def options_and_codecs():
     """What the printed files import."""
-    names = (options, Algorithm, send, receive, Lion, Adam)
+    names = (options, Algorithm, send, receive, Adam)
     return {n.__name__: n for n in names} | {
         "codecs": codecs,
         "torch": torch,
         "Positive": Positive,
-        "Momentum": Momentum,
     }
 
 
@@ -65,7 +64,6 @@ def printed_run(methods, run, resolved, targets, monkeypatch):
     ("name", "keys"),
     [
         ("Scaffold", {"server_lr": 1.0}),
-        ("FedLion", {"beta_1": 0.9, "beta_2": 0.9, "lr": 0.01}),
         ("FedVote", {"a": 1.5, "p_min": 0.001}),
         ("FedMRN", {"noise_scale": 0.3}),
     ],
@@ -76,6 +74,11 @@ def test_printed_method_approaches_the_optimum(printed_run, targets, tmp_path, n
     np.save(targets, y)
     x = printed_run(name, 60, 12, tmp_path / "out", **keys)
     assert np.linalg.norm(x - y.mean(axis=0)) < 0.3 * np.linalg.norm(y.mean(axis=0))
+
+
+def test_what_is_quoted_of_a_shipped_method_is_what_it_runs():
+    (quoted,) = blocks("architecture.md", "py")
+    assert quoted in Path(codecs.__file__).parents[1].joinpath("algorithms/fedlion.py").read_text()
 
 
 def test_printed_scaffold_has_the_fixed_point_of_scaffold(printed_run, targets, tmp_path):

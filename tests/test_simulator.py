@@ -16,7 +16,7 @@ from hydra.core.global_hydra import GlobalHydra
 
 from fedsign import cli
 from fedsign.errors import FedsignError
-from fedsign.execution import serial
+from fedsign.execution import executor
 from fedsign.interrupt import Interrupted
 from fedsign.tracking.progress import RoundProgress
 
@@ -283,10 +283,12 @@ def test_starting_over_does_not_mix_with_what_was_there(run, stop_after, consens
 def test_splitting_a_cohort_changes_nothing(run, monkeypatch, algorithm, size):
     overrides = (*DIGITS, *METHODS[algorithm], "rounds=3", "eval.mu_index=true")
     whole = run(*overrides)
-    monkeypatch.setattr(serial, "CHUNK_VALUES", size * sum(array.size for array in model(whole).values()))
+    monkeypatch.setattr(executor, "CHUNK_VALUES", size * sum(array.size for array in model(whole).values()))
     handed = []
-    split = serial.Serial.split
-    monkeypatch.setattr(serial.Serial, "split", lambda self, cohort: handed.append(split(self, cohort)) or handed[-1])
+    split = executor.Executor.split
+    monkeypatch.setattr(
+        executor.Executor, "split", lambda self, clients: handed.append(split(self, clients)) or list(handed[-1])
+    )
     assert_same(run(*overrides), whole)
     assert max(len(part) for cohort in handed for part in cohort) == size
 

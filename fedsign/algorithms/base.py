@@ -41,6 +41,7 @@ class Round:
         t: the round, from 1.
         clients: ids of the cohort, n of them.
         samples: training samples of each, int64 [n].
+        steps: local steps K of each, int64 [n].
         population: number of clients N in all.
         lr: the local learning rate η of this round.
         layout: of the flat vector (tensors and their places).
@@ -52,6 +53,7 @@ class Round:
     t: int
     clients: list[int]
     samples: Tensor
+    steps: Tensor
     population: int
     lr: float
     layout: Layout
@@ -73,7 +75,7 @@ class Algorithm(ABC):
         title: the method's name in tables and figures.
         name: the choice of the config group.
         codes: which parameters the method compresses; the others form the dense tail.
-        client_state: names of the [d] vectors that every client keeps between its rounds, zero at the start.
+        client_state: names of the [d] vectors that every client keeps between its rounds.
     """
 
     title: ClassVar[str]
@@ -88,6 +90,10 @@ class Algorithm(ABC):
     def init(self, x: Tensor, layout: Layout) -> State:
         """The server's state before the first round, given the initial model x [d] and the places of its tensors."""
         return {"x": x}
+
+    def client_start(self, x: Tensor) -> State:
+        """A client's state [d] before its first round, given the initial model x [d], which all can build: zeros."""
+        return dict.fromkeys(self.client_state, 0 * x)
 
     def broadcast(self, server: State) -> Downlink:
         """What every client of the cohort receives: by default the model, in float32."""
@@ -110,6 +116,14 @@ class Algorithm(ABC):
     @abstractmethod
     def server(self, server: State, uplink: Uplink, round: Round) -> State:
         """The server's side of a round: decode what the cohort sent and update."""
+
+    def reply(self, server: State) -> Downlink:
+        """What every client of the cohort receives after the server's step: by default nothing."""
+        return {}
+
+    def keep(self, reply: Downlink, state: State) -> State:
+        """The state [n, d] of clients that have received a reply."""
+        return state
 
     def weights(self, round: Round) -> Tensor | None:
         """Weights [n] of the clients in an average, summing to one; None is uniform. The tail follows them too."""
@@ -134,6 +148,10 @@ class Algorithm(ABC):
     @abstractmethod
     def uplink_bits_formula(self, layout: Layout) -> float:
         """Bits that a client sends per round for the coded part, by the paper's own accounting."""
+
+    def cohort_bits_formula(self, layout: Layout, steps: Tensor) -> float:
+        """The same for a cohort whose clients take K local steps each, int64 [n]; few messages depend on K."""
+        return len(steps) * self.uplink_bits_formula(layout)
 
 
 def send(**vectors: Tensor) -> Downlink:

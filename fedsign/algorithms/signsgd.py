@@ -10,32 +10,49 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from fedsign import codecs
 from fedsign.algorithms.base import Algorithm, receive, send
-from fedsign.options import Momentum, NonNegative, Positive, SignZero, options
+from fedsign.options import Fraction, Momentum, NonNegative, Positive, SignZero, options
 
 if TYPE_CHECKING:
     from fedsign.algorithms.base import Downlink, Layout, LocalTraining, Message, Round, State, Streams, Tensor, Uplink
 
 
 @options
-class SignSGD(Algorithm):
-    """m_i ← θ m_i + (1−θ) g_i, x ← x − γ · mean or sign of Σ_i Sign(m_i)."""
+class SignDescent(Algorithm):
+    """x^{t+1} = x^t − γ s with s of momenta m^t(i) = θ m^{t−1}(i) + (1−θ) g, whose gradients are taken from y^t."""
 
-    title: ClassVar[str] = "SIGNSGD"
     client_state: ClassVar[tuple[str, ...]] = ("m",)
 
     server_lr: Positive  # γ
-    aggregate: Literal["mean", "majority"]
-    theta: Momentum  # θ; 0 is SIGNSGD
-    alpha: NonNegative  # α of the look-ahead y_t = x_t + α (x_t − x_{t−1}); the gradient is taken at y_t
+    server_lr_decay: Fraction  # γ of round t is server_lr · server_lr_decay^(t−1)
+    theta: Momentum  # θ; 0 is no momentum
+    alpha: NonNegative  # α of the look-ahead y^t = x^t + α (x^t − x^{t−1})
     sign_zero: SignZero
 
     def init(self, x: Tensor, layout: Layout) -> State:
-        """x_0 and x_{−1} = x_0."""
+        """x^0 and x^{−1} = x^0."""
         return {"x": x, "previous": x}
 
     def broadcast(self, server: State) -> Downlink:
-        """y_t, which is x_t for α = 0."""
+        """y^t, which is x^t for α = 0."""
         return send(y=server["x"] + self.alpha * (server["x"] - server["previous"]))
+
+    def descend(self, server: State, s: Tensor, round: Round) -> State:
+        """x^{t+1} = x^t − γ s."""
+        gamma = self.server_lr * self.server_lr_decay ** (round.t - 1)
+        return {"x": server["x"] - gamma * s, "previous": server["x"]}
+
+    def vote(self, mean: Tensor, round: Round) -> Tensor:
+        """Sign[Σ_i s_i], given the mean of the s_i; ties of an even cohort are what `sign_zero` says."""
+        return codecs.signs(mean[None], self.sign_zero, round.streams)[0]
+
+
+@options
+class SignSGD(SignDescent):
+    """s = mean or sign of Σ_i Sign(m^t(i))."""
+
+    title: ClassVar[str] = "SIGNSGD"
+
+    aggregate: Literal["mean", "majority"]
 
     def client(self, downlink: Downlink, state: State, local: LocalTraining, streams: Streams) -> tuple[Uplink, State]:
         """One stochastic gradient, the momentum, and its sign."""
@@ -46,11 +63,8 @@ class SignSGD(Algorithm):
 
     def server(self, server: State, uplink: Uplink, round: Round) -> State:
         """Step along the mean sign or the vote."""
-        x = server["x"]
         s = codecs.sign(self.sign_zero).mean(uplink["s"], round.d)
-        if self.aggregate == "majority":
-            s = codecs.signs(s[None], self.sign_zero, round.streams)[0]
-        return {"x": x - self.server_lr * s, "previous": x}
+        return self.descend(server, self.vote(s, round) if self.aggregate == "majority" else s, round)
 
     def message(self, server: State, round: Round) -> Message:
         """Signs."""

@@ -42,6 +42,21 @@ def check_padding(data: Tensor, d: int) -> None:
             raise PayloadError("padding bits are not zero", int(bad.nonzero()[0, 0]))
 
 
+def pack_symbols(symbols: Tensor, k: int) -> Tensor:
+    """Pack integers [n, d] from 0 to 2^k - 1 into k planes, the highest digit first: uint8 [n, k ceil(d/8)]."""
+    return torch.cat([pack((symbols >> digit) & 1 == 1) for digit in reversed(range(k))], dim=1)
+
+
+def unpack_symbols(data: Tensor, d: int, k: int) -> Tensor:
+    """Integers [n, d], int32, of k planes [n, k ceil(d/8)]. Raises PayloadError with the row if padding is not zero."""
+    symbols = torch.zeros(len(data), d, dtype=torch.int32, device=data.device)
+    for plane in data.split(packed_length(d), dim=1):
+        plane = plane.contiguous()
+        check_padding(plane, d)
+        symbols = (symbols << 1) | unpack(plane, d)
+    return symbols
+
+
 def count(rows: list[Tensor], d: int) -> Tensor:
     """How many of the packed rows have each bit set, as int32 [d].
 

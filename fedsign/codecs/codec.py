@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 from torch import Tensor
@@ -38,18 +39,8 @@ class Codec(ABC):
         """
 
     def mean(self, rows: list[Tensor], d: int, weights: Tensor | None = None) -> Tensor:
-        """Mean of the decoded rows, [d]; weighted if weights [n] that sum to one are given.
-
-        Rows are decoded and added one by one, in order, whatever the back end: the sum has one rounding.
-        """
-        total = torch.zeros(d, dtype=torch.float32, device=rows[0].device)
-        for i, row in enumerate(rows):
-            try:
-                value = self.decode([row], d)[0]
-            except PayloadError as error:
-                raise PayloadError(str(error), i) from None
-            total += value if weights is None else value * weights[i]
-        return total / len(rows) if weights is None else total
+        """Mean of the decoded rows, [d]; weighted if weights [n] that sum to one are given."""
+        return mean_of_each([self] * len(rows), rows, d, weights)
 
     def stacked(self, rows: list[Tensor], d: int) -> Tensor:
         """The rows as one uint8 matrix [n, length], each of the right length. Raises PayloadError."""
@@ -61,6 +52,32 @@ class Codec(ABC):
         return torch.stack(rows)
 
 
+def mean_of_each(codecs: Sequence[Codec], rows: list[Tensor], d: int, weights: Tensor | None = None) -> Tensor:
+    """Mean [d] of rows that have a codec each; weighted if weights [n] that sum to one are given.
+
+    Rows are decoded and added one by one, in order, whatever the back end: the sum has one rounding, and integers
+    below 2^24 are added exactly.
+
+    Raises:
+        PayloadError: a codec refuses its row, which is named.
+    """
+    total = torch.zeros(d, dtype=torch.float32, device=rows[0].device)
+    for i, (codec, row) in enumerate(zip(codecs, rows, strict=True)):
+        with naming(i):
+            value = codec.decode([row], d)[0]
+        total += value if weights is None else value * weights[i]
+    return total / len(rows) if weights is None else total
+
+
+@contextlib.contextmanager
+def naming(row: int) -> Iterator[None]:
+    """Within, a payload that is refused is that row."""
+    try:
+        yield
+    except PayloadError as error:
+        raise PayloadError(str(error), row) from None
+
+
 def finite(x: Tensor) -> Tensor:
     """Return x [n, d] unchanged. Raises NotFiniteError with the row if it has NaN or infinite entries."""
     if not x.is_meta and not torch.isfinite(x.sum()):  # the sum is cheap, and not finite if an entry is not
@@ -68,3 +85,8 @@ def finite(x: Tensor) -> Tensor:
         if not ok.all():
             raise NotFiniteError("values to send are NaN or infinite", int((~ok).nonzero()[0, 0]))
     return x
+
+
+def may_hold(mask: Tensor) -> bool:
+    """Whether any entry holds, where looking is free: on a CPU. Elsewhere yes, rather than wait for the device."""
+    return mask.device.type != "cpu" or bool(mask.any())

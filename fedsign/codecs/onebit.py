@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from fedsign.codecs import bits
-from fedsign.codecs.codec import Codec, finite
+from fedsign.codecs.codec import Codec, finite, may_hold
 from fedsign.errors import PayloadError
 from fedsign.local.streams import Streams
 
@@ -31,7 +31,7 @@ class Sign(Codec):
         exact_zero = x == 0
         if self.zero == "plus":
             positive |= exact_zero
-        elif exact_zero.any():
+        elif may_hold(exact_zero):
             positive |= exact_zero & (streams.uniform("sign_zero", x.shape[1]) < 0.5)
         return list(bits.pack(positive))
 
@@ -93,7 +93,7 @@ def signs(x: Tensor, zero: str, streams: Streams) -> Tensor:
     s = torch.sign(x)
     if zero == "plus":
         return torch.where(x == 0, torch.ones_like(s), s)
-    if zero == "random" and (x == 0).any():
+    if zero == "random" and may_hold(x == 0):
         coin = torch.where(streams.uniform("sign_zero", x.shape[1]) < 0.5, 1.0, -1.0)
         return torch.where(x == 0, coin, s)
     return s

@@ -34,7 +34,7 @@ class Uniform(Codec):
         if not x.is_meta and outside.any():
             raise PayloadError("values to quantise lie outside [-1, 1]", int(outside.nonzero()[0, 0]))
         symbol = torch.round(x * self.levels).to(torch.int32) + self.levels
-        return list(torch.cat([bits.pack((symbol >> b) & 1 == 1) for b in reversed(range(self.k))], dim=1))
+        return list(bits.pack_symbols(symbol, self.k))
 
     def write(self, x: Tensor, streams: Streams) -> list[Tensor]:
         """Rows of x [n, d] cut to [-1, 1]. Raises PayloadError if a value is not finite."""
@@ -42,11 +42,7 @@ class Uniform(Codec):
 
     def decode(self, rows: list[Tensor], d: int) -> Tensor:
         """Levels [n, d] in [-1, 1]. Raises PayloadError on a wrong length, padding, or a symbol of no level."""
-        symbol = torch.zeros(len(rows), d, dtype=torch.int32, device=rows[0].device)
-        for plane in self.stacked(rows, d).split(bits.packed_length(d), dim=1):
-            plane = plane.contiguous()
-            bits.check_padding(plane, d)
-            symbol = symbol * 2 + bits.unpack(plane, d)
+        symbol = bits.unpack_symbols(self.stacked(rows, d), d, self.k)
         beyond = symbol > 2 * self.levels
         if not beyond.is_meta and beyond.any():
             raise PayloadError("a symbol stands for no level", int(beyond.nonzero()[0, 0]))

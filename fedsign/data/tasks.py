@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from typing import TypeAlias
 
 import numpy as np
 import torch
@@ -15,6 +16,15 @@ from fedsign.data.consensus import Consensus
 from fedsign.data.dataset import Dataset, ImageDataset
 from fedsign.data.shakespeare import WINDOW, Shakespeare
 from fedsign.errors import DataError
+
+# Takes n and a measurement; gives measurement(0), ..., measurement(n - 1), float64 vectors, in that order. Who takes
+# which measurement is its business: several processes may share them.
+Each: TypeAlias = Callable[[int, Callable[[int], Tensor]], list[Tensor]]
+
+
+def every_one_here(n: int, measure: Callable[[int], Tensor]) -> list[Tensor]:
+    """All measurements here, one after the other."""
+    return [measure(i) for i in range(n)]
 
 
 class Task(ABC):
@@ -37,14 +47,20 @@ class Task(ABC):
         """Inputs and targets of training samples; `rng` is the client's augmentation stream."""
 
     @abstractmethod
+    def losses(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """Loss of every sample, [B]."""
+
     def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """Mean loss of a batch, a scalar."""
+        return self.losses(outputs, targets).mean()
 
     @abstractmethod
-    def evaluate(self, module: nn.Module, prefix: str, batch_size: int) -> dict[str, float]:
+    def evaluate(
+        self, module: nn.Module, prefix: str, batch_size: int, each: Each = every_one_here
+    ) -> dict[str, float]:
         """Columns of metrics.csv for a model on the test split; `prefix` is ``test`` for the main model."""
 
-    def evaluate_train(self, module: nn.Module, batch_size: int) -> dict[str, float]:
+    def evaluate_train(self, module: nn.Module, batch_size: int, each: Each = every_one_here) -> dict[str, float]:
         """Columns for a model on the whole training split."""
         return {}
 
@@ -67,30 +83,40 @@ class Classification(Task):
         """Inputs and labels [B] of training samples."""
         return self.train_inputs(indices), self.y_train[indices]
 
+    def losses(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """Cross-entropy."""
+        return F.cross_entropy(outputs, targets, reduction="none")
+
     def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """Mean cross-entropy."""
         return F.cross_entropy(outputs, targets)
 
-    def evaluate(self, module: nn.Module, prefix: str, batch_size: int) -> dict[str, float]:
+    def evaluate(
+        self, module: nn.Module, prefix: str, batch_size: int, each: Each = every_one_here
+    ) -> dict[str, float]:
         """``<prefix>_accuracy`` in [0, 1] and ``<prefix>_loss`` on the test split."""
-        return _evaluate(module, prefix, batch_size, self.test_inputs, self.y_test)
+        return _evaluate(module, prefix, batch_size, self.test_inputs, self.y_test, each)
 
-    def evaluate_train(self, module: nn.Module, batch_size: int) -> dict[str, float]:
+    def evaluate_train(self, module: nn.Module, batch_size: int, each: Each = every_one_here) -> dict[str, float]:
         """``global_train_accuracy`` and ``global_train_loss``, without augmentation."""
-        return _evaluate(module, "global_train", batch_size, self.train_inputs, self.y_train)
+        return _evaluate(module, "global_train", batch_size, self.train_inputs, self.y_train, each)
 
 
 def _evaluate(
-    module: nn.Module, prefix: str, batch_size: int, inputs: Callable[[Tensor], Tensor], labels: Tensor
+    module: nn.Module, prefix: str, batch_size: int, inputs: Callable[[Tensor], Tensor], labels: Tensor, each: Each
 ) -> dict[str, float]:
+    batches = torch.arange(len(labels), device=labels.device).split(batch_size)
+
+    def counts(i: int) -> Tensor:
+        outputs, targets = module(inputs(batches[i])).float(), labels[batches[i]]
+        correct = (outputs.argmax(dim=1) == targets).sum()
+        return torch.stack([correct.double(), F.cross_entropy(outputs, targets, reduction="sum").double()])
+
     module.eval()
-    correct, loss = 0, 0.0
     with torch.no_grad():
-        for indices in torch.arange(len(labels), device=labels.device).split(batch_size):
-            outputs, targets = module(inputs(indices)).float(), labels[indices]
-            correct += int((outputs.argmax(dim=1) == targets).sum())
-            loss += float(F.cross_entropy(outputs, targets, reduction="sum"))
+        total = torch.stack(each(len(batches), counts)).cumsum(dim=0)[-1]  # added in the batches' order
     module.train()
+    correct, loss = total.tolist()
     return {f"{prefix}_accuracy": correct / len(labels), f"{prefix}_loss": loss / len(labels)}
 
 
@@ -201,17 +227,22 @@ class ConsensusTask(Task):
         y = self.targets[indices]
         return y, y
 
-    def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        """0.5 ||x − y||², the mean over the batch; `outputs` is x − y."""
-        return 0.5 * outputs.square().sum(dim=1).mean()
+    def losses(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """0.5 ||x − y||²; `outputs` is x − y."""
+        return 0.5 * outputs.square().sum(dim=1)
 
-    def evaluate(self, module: nn.Module, prefix: str, batch_size: int) -> dict[str, float]:
+    def evaluate(
+        self, module: nn.Module, prefix: str, batch_size: int, each: Each = every_one_here
+    ) -> dict[str, float]:
         """``objective``, the mean of f_i over all clients, and ``distance`` = ||x − mean y||."""
-        with torch.no_grad():
+
+        def measure(_: int) -> Tensor:
             difference = module(self.targets).double()
-            objective = 0.5 * difference.square().sum(dim=1).mean()
-            distance = difference.mean(dim=0).norm()
-        columns = {"objective": float(objective), "distance": float(distance)}
+            return torch.stack([0.5 * difference.square().sum(dim=1).mean(), difference.mean(dim=0).norm()])
+
+        with torch.no_grad():
+            (measured,) = each(1, measure)
+        columns = dict(zip(("objective", "distance"), measured.tolist(), strict=True))
         return columns if prefix == "test" else {f"{prefix}_{name}": value for name, value in columns.items()}
 
 

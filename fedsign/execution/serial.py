@@ -3,90 +3,37 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from fedsign.config import Local
-from fedsign.data.tasks import Task
+from fedsign.execution.executor import CohortTraining, Executor
 from fedsign.local import optimizers
 from fedsign.local.streams import Streams
-from fedsign.local.training import LocalTraining, Step, Trained, WeightMap
-from fedsign.models.parameters import FlatModel
-
-CHUNK_VALUES = 64 * 2**20  # clients are handed to a method in chunks of at most this many values [n, d]: 256 MiB
+from fedsign.local.training import Step, Trained, WeightMap
 
 
 @dataclass
-class Serial:
-    """Trains cohorts in this process, on one resident model.
-
-    Attributes:
-        seed: of the run.
-        model: the resident model; its vector is overwritten.
-        task: data and loss.
-        local: the config of local training.
-        parts: indices of each client's training samples, int64 on the device.
-        precision: ``f32``, ``tf32`` or ``bf16`` (autocast of the forward pass).
-        flipped: ids of the clients who train on labels C − 1 − y.
-    """
-
-    seed: int
-    model: FlatModel
-    task: Task
-    local: Local
-    parts: list[Tensor]
-    precision: str
-    flipped: frozenset[int] = frozenset()
-
-    @property
-    def device(self) -> torch.device:
-        """Where training happens."""
-        return self.model.vector.device
-
-    def split(self, cohort: list[int]) -> list[list[int]]:
-        """The cohort in chunks whose [n, d] tensors stay small."""
-        size = max(1, CHUNK_VALUES // self.model.layout.parameters)
-        return [cohort[i : i + size] for i in range(0, len(cohort), size)]
+class Serial(Executor):
+    """Trains clients one after the other."""
 
     def training(self, clients: list[int], round: int, tail: Tensor) -> SerialTraining:
         """Local training of some clients in a round, started from the broadcast dense tail."""
         streams = Streams(self.seed, round, clients, self.device)
-        return SerialTraining(self, streams, self.local.learning_rate(round), tail)
+        return SerialTraining(streams, self.local.learning_rate(round), tail, executor=self)
 
 
-@dataclass
-class SerialTraining(LocalTraining):
-    """See `LocalTraining`. After `train`, `tails` and `updates` hold what the simulator sends and measures.
-
-    Attributes:
-        tails: the trained dense tail of each client, [n, tail]; the broadcast one before training.
-        updates: y_K − y_0 of the last training, or the gradient, [n, d].
-        logs: recorded numbers per client, name to [n].
-    """
+@dataclass(kw_only=True)
+class SerialTraining(CohortTraining):
+    """Local training on the resident model's own vectors."""
 
     executor: Serial
-    streams: Streams
-    lr: float
-    tail: Tensor
-    updates: Tensor | None = None
-    logs: dict[str, Tensor] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        samples = [len(self.executor.parts[c]) for c in self.streams.clients]
-        self.clients = self.streams.clients
-        device = self.executor.device
-        self.samples = torch.tensor(samples, device=device)
-        self.steps = torch.tensor([self.executor.local.steps_of(s) for s in samples], device=device)
-        self.layout = self.executor.model.layout
-        self.tails = self.tail.expand(len(self.clients), -1)
-
-    def log(self, name: str, values: Tensor) -> None:
-        """Record a number per client."""
-        self.logs[name] = values.detach().float()
+        self.begin(self.executor)
 
     def train(
         self,
@@ -95,6 +42,7 @@ class SerialTraining(LocalTraining):
         correction: Tensor | None = None,
         weights: WeightMap | None = None,
         optimizer: optimizers.Optimizer | None = None,
+        steps: int | None = None,
     ) -> Trained:
         """See `LocalTraining.train`."""
         layout = self.layout
@@ -110,7 +58,7 @@ class SerialTraining(LocalTraining):
             for name, rows in optimizer.start.items():
                 state[name][:d] = rows.expand(n, d)[i]
             row_correction = None if correction is None else correction[i]
-            v, losses[i] = self._train_one(i, start[i], row_correction, weights, optimizer, state)
+            v, losses[i] = self._train_one(i, start[i], row_correction, weights, optimizer, state, steps)
             y[i] = v[:d]
             tails[i, : layout.dense], tails[i, layout.dense :] = v[d:], self.executor.model.vector[layout.parameters :]
             for name, rows in final.items():
@@ -127,6 +75,7 @@ class SerialTraining(LocalTraining):
         weights: WeightMap | None,
         optimizer: optimizers.Optimizer,
         state: optimizers.State,
+        steps: int | None,
     ) -> tuple[Tensor, Tensor]:
         """The local steps of one client: its trained variable [parameters] and its mean loss.
 
@@ -137,11 +86,11 @@ class SerialTraining(LocalTraining):
         model.vector[:d], model.vector[d:] = start, self.tail
         v = model.vector[:parameters] if weights is None else model.vector[:parameters].clone()
         lr = self.lr if optimizer.lr is None else optimizer.lr
-        steps = self.executor.local.steps_of(len(self.executor.parts[self.clients[i]]))
+        steps = steps or self.step_counts[i]
         generator = self.streams.generator("step", i)
         total = torch.zeros((), device=start.device)
         with self._module_draws(i):
-            for k, (inputs, targets) in enumerate(self._batches(i, steps), start=1):
+            for k, (inputs, targets) in enumerate(itertools.islice(self._batches(i), steps), start=1):
                 if weights is not None:
                     model.vector[:d] = weights.forward(v[:d], i, Step(k, steps, generator))
                     model.vector[d:parameters] = v[d:]
@@ -150,7 +99,7 @@ class SerialTraining(LocalTraining):
                     g[:d] = weights.backward(v[:d], g[:d], i)
                 if correction is not None:
                     g[:d] += correction
-                self._regularise(g, v)
+                self.executor.regularise(g, v)
                 optimizer.step(v, g, state, lr, k)
         return v, total / steps
 
@@ -166,13 +115,13 @@ class SerialTraining(LocalTraining):
         tails = torch.empty(len(self.clients), model.layout.tail, device=x.device)
         losses = torch.zeros(len(self.clients), device=x.device)
         for i in range(len(self.clients)):
-            model.vector[:d], model.vector[d:] = start[i], self.tail
-            inputs, targets = next(self._batches(i, 1))
+            model.vector[:d], model.vector[d:] = start[i], self.tails[i]
+            inputs, targets = next(self._batches(i))
             with self._module_draws(i):
                 g = self._backward(inputs, targets, losses[i])
-            self._regularise(g, model.vector[:parameters])
+            self.executor.regularise(g, model.vector[:parameters])
             gradients[i] = g[:d]
-            tails[i, : parameters - d] = self.tail[: parameters - d] - self.lr * g[d:]
+            tails[i, : parameters - d] = self.tails[i, : parameters - d] - self.lr * g[d:]
             tails[i, parameters - d :] = model.vector[parameters:]
         self.tails, self.updates = tails, gradients
         self.log("train_loss", losses)
@@ -190,37 +139,16 @@ class SerialTraining(LocalTraining):
         """Gradient of the batch loss, in the model's gradient buffer; the loss is added to `total`."""
         model, executor = self.executor.model, self.executor
         model.gradient.zero_()
-        bf16 = executor.precision == "bf16"
-        with torch.autocast(inputs.device.type, torch.bfloat16) if bf16 else contextlib.nullcontext():
+        with executor.autocast():
             loss = executor.task.loss(model.module(inputs), targets)
         loss.backward()
         total += loss.detach()
         return model.gradient
 
-    def _regularise(self, g: Tensor, v: Tensor) -> None:
-        """Clip the gradient to a global norm, then add coupled weight decay, as SGD does in the authors' code."""
-        local = self.executor.local
-        if local.clip_norm is not None:
-            g.mul_((local.clip_norm / (g.norm() + 1e-6)).clamp(max=1))
-        if local.weight_decay:
-            g.add_(v, alpha=local.weight_decay)
-
-    def _batches(self, row: int, steps: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """Batches of one client: its samples in shuffled epochs, cycled until the steps are done."""
-        executor = self.executor
-        part = executor.parts[self.clients[row]]
-        order, augment = self.streams.numpy("order", row), self.streams.numpy("augment", row)
-        size = executor.local.batch_size
-        done = 0
-        while done < steps:
-            shuffled = part[torch.from_numpy(order.permutation(len(part))).to(part.device)]
-            for indices in shuffled.split(size)[: steps - done]:
-                inputs, targets = executor.task.batch(indices, augment)
-                flip = self.clients[row] in executor.flipped
-                yield inputs, executor.task.classes - 1 - targets if flip else targets
-                done += 1
-
-
-def client_parts(parts: list[np.ndarray], device: torch.device) -> list[Tensor]:
-    """Sample indices per client as tensors on the device."""
-    return [torch.from_numpy(np.asarray(part, dtype=np.int64)).to(device) for part in parts]
+    def _batches(self, row: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """The client's batches, without end; a later call goes on where one ended."""
+        executor, client = self.executor, self.clients[row]
+        part = executor.parts[client]
+        for indices in self.indices[row]:
+            inputs, targets = executor.task.batch(part[torch.from_numpy(indices).to(part.device)], self.augment[row])
+            yield inputs, executor.task.classes - 1 - targets if client in executor.flipped else targets

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import functools
+import os
 from dataclasses import dataclass
 
+import joblib
 import numpy as np
 import torch
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
 from torch import Tensor
 
 from fedsign.config import Config
 from fedsign.data import tasks
 from fedsign.errors import ConfigError
 from fedsign.execution.allocator import keep_freed_memory
-from fedsign.execution.serial import Serial, client_parts
+from fedsign.execution.executor import CHUNK_VALUES, Executor, client_parts, not_vectorisable
+from fedsign.execution.serial import Serial
+from fedsign.execution.vectorised import Vectorised
 from fedsign.models.parameters import FlatModel, Layout, layout
 from fedsign.randomness import generator
 
@@ -30,26 +37,67 @@ class Setup:
 
     task: tasks.Task
     layout: Layout
-    executor: Serial
+    executor: Executor
     initial: Tensor
 
 
-def build(config: Config) -> Setup:
-    """Load the data, split it, build the model. Raises FedsignError."""
+def prepare(config: Config) -> int:
+    """Set this process up for a config, before anything is computed; the number of ranks that share its cohorts.
+
+    On a CPU every rank has one thread: no number then depends on how many cores there are.
+    """
     keep_freed_memory()
-    device = torch.device(config.hardware.device)
     if config.hardware.precision == "tf32":
         torch.set_float32_matmul_precision("high")
         torch.backends.cudnn.allow_tf32 = True
+    if config.hardware.device != "cpu":
+        return 1
+    available = _cores()
+    torch.set_num_threads(1)
+    return min(available, config.cohort) if config.hardware.workers == "auto" else config.hardware.workers
+
+
+@functools.cache
+def _cores() -> int:
+    """Cores that this process may use: those of its affinity and container, and no more than OMP_NUM_THREADS."""
+    return min(torch.get_num_threads(), joblib.cpu_count(only_physical_cores=True))
+
+
+def device_of(config: Config) -> torch.device:
+    """The device of this process: of several GPUs, that of its local rank or of its job's number in a sweep."""
+    if config.hardware.device != "cuda":
+        return torch.device(config.hardware.device)
+    in_sweep = HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN
+    number = int(os.environ.get("LOCAL_RANK", HydraConfig.get().job.num if in_sweep else 0))
+    return torch.device("cuda", number % torch.cuda.device_count())
+
+
+def build(config: Config) -> Setup:
+    """Load the data onto this process's device, split it, build the model. Raises FedsignError."""
+    device = device_of(config)
+    model = flat_model(config, *config.dataset.dimensions(), device)
+    way = Vectorised if _vectorises(config, model) else Serial
     task = tasks.load(config.dataset, device)
     parts = split(config, task)
-    model = flat_model(config, task.shape, task.classes, device)
-    attackers = config.attack.attackers(config.seed, config.clients)
-    flipped = attackers if config.attack.flips_labels else frozenset()
-    executor = Serial(
-        config.seed, model, task, config.local, client_parts(parts, device), config.hardware.precision, flipped
-    )
+    attackers = config.attack.attackers(config.seed, config.clients) if config.attack.flips_labels else frozenset()
+    sources = (config.seed, model, task, config.local, client_parts(parts, device), config.hardware.precision)
+    executor = way(*sources, flipped=attackers)
     return Setup(task, model.layout, executor, model.vector.clone())
+
+
+def _vectorises(config: Config, model: FlatModel) -> bool:
+    """Whether clients are trained side by side: with ``auto``, small models on a GPU. Raises ConfigError."""
+    asked = config.hardware.vectorise
+    if asked is False:
+        return False
+    if reason := not_vectorisable(model.module):
+        if asked is True:
+            raise ConfigError(
+                f"hardware.vectorise=true: not with model={config.model.name}, {reason}; use auto or false"
+            )
+        return False
+    fits = min(config.cohort, config.clients) * model.layout.parameters <= CHUNK_VALUES
+    return asked is True or (model.vector.device.type == "cuda" and fits)
 
 
 def flat_model(config: Config, shape: tuple[int, ...], classes: int, device: torch.device) -> FlatModel:

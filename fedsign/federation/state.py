@@ -8,7 +8,7 @@ its checksum. Rows are read and written as files are, not mapped: a full disk is
 from __future__ import annotations
 
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
@@ -24,10 +24,13 @@ CHECKSUM = 4  # bytes of a CRC-32
 
 
 class ClientStates:
-    """Rows of float32 [d] per client for each state name, zero until first written."""
+    """Rows of float32 [d] per client for each state name; until first written, those of `start`, or zero."""
 
-    def __init__(self, folder: Path, names: tuple[str, ...], clients: int, d: int):
+    def __init__(
+        self, folder: Path, names: tuple[str, ...], clients: int, d: int, start: Mapping[str, Tensor] | None = None
+    ):
         """Open or create the files ``<folder>/state_<name>.f32`` (sparse; only rows written take space)."""
+        self.start = {name: row.cpu().numpy() for name, row in (start or {}).items()}
         self.folder = folder
         self.names = names
         self.d = d
@@ -39,14 +42,15 @@ class ClientStates:
             self._path(name).touch()
 
     def read(self, clients: list[int], device: torch.device) -> dict[str, Tensor]:
-        """State of the given clients: name to float32 [n, d]; zeros for clients that never took part.
+        """State of the given clients: name to float32 [n, d].
 
         Raises:
             FedsignError: a row is not what was written.
         """
         out = {}
         for name in self.names:
-            rows = np.zeros((len(clients), self.d), dtype=np.float32)
+            rows = np.empty((len(clients), self.d), dtype=np.float32)
+            rows[:] = self.start.get(name, 0)
             with self._path(name).open("rb") as file:
                 for i, client in enumerate(clients):
                     if self.current[client] >= 0 and not self._read_row(file, client, self.current[client], rows[i]):
@@ -67,6 +71,11 @@ class ClientStates:
                     file.write(row.data)
                     file.write(_checksum(row))
         self.current[clients] = slots
+
+    def written(self, clients: list[int]) -> None:
+        """Take note of the rows of these clients that other processes have written since the last checkpoint."""
+        if self.names:
+            self.current[clients] = [self._free_slot(client) for client in clients]
 
     def commit(self) -> np.ndarray:
         """Make the rows as they are now part of a checkpoint; its slot table is returned. Two are kept.

@@ -75,20 +75,28 @@ class Adam(Optimizer):
 
 @dataclass(frozen=True)
 class Lion(Optimizer):
-    """Lion (Chen et al., 2023): v ← v − η Sign(β1 m + (1−β1) g), then m ← β2 m + (1−β2) g. Sign(0) = 0."""
+    """Lion (Chen et al., 2023): v ← v − η Sign(β1 m + (1−β1) g), then m ← β2 m + (1−β2) g. Sign(0) = 0.
+
+    Attributes:
+        counted: also keep the sum of the signs, an exact integer; (v_0 − v_K)/η is it to the rounding of v alone.
+    """
 
     beta_1: float = 0.9
     beta_2: float = 0.99
+    counted: bool = False
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The momentum m."""
-        return ("m",)
+        """The momentum m, and the sum of the signs if they are counted."""
+        return ("m", "count") if self.counted else ("m",)
 
     def step(self, v: Tensor, g: Tensor, state: State, lr: float, k: int) -> None:
         """One step of Lion, without weight decay."""
         m = state["m"]
-        v.add_(torch.sign(self.beta_1 * m + (1 - self.beta_1) * g), alpha=-lr)
+        s = torch.sign(self.beta_1 * m + (1 - self.beta_1) * g)
+        v.add_(s, alpha=-lr)
+        if self.counted:
+            state["count"].add_(s)
         m.mul_(self.beta_2).add_(g, alpha=1 - self.beta_2)
 
 

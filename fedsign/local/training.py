@@ -84,6 +84,7 @@ class LocalTraining(ABC):
         correction: Tensor | None = None,
         weights: WeightMap | None = None,
         optimizer: Optimizer | None = None,
+        steps: int | None = None,
     ) -> Trained:
         """Train from x for the configured epochs or steps.
 
@@ -92,11 +93,15 @@ class LocalTraining(ABC):
             correction: added to every gradient, [n, d] (SCAFFOLD's c - c_i).
             weights: map from the trained variable to the effective weights; default identity.
             optimizer: instead of the configured one (FedLion's Lion started from the server's momentum).
+            steps: local steps of every client, instead of the configured epochs or steps.
         """
 
     @abstractmethod
     def gradient(self, x: Tensor) -> Tensor:
-        """One stochastic gradient at x ([d] or [n, d]) for each client, [n, d]; no local step is taken."""
+        """One stochastic gradient at x ([d] or [n, d]) for each client, [n, d], on its next batch.
+
+        Coded parameters do not move; the dense tail goes on from where it is, with one step.
+        """
 
     @abstractmethod
     def log(self, name: str, values: Tensor) -> None:

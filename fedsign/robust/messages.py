@@ -62,8 +62,9 @@ class Part:
         """What the server would make of H alone, [d]; the mean where every client has a codec of its own."""
         if isinstance(self.codec, Sequence):
             return self.mean
-        clients, samples = [self.round.clients[i] for i in self.honest], self.round.samples[self.honest]
-        alone = replace(self.round, clients=clients, samples=samples, attackers=frozenset())
+        clients = [self.round.clients[i] for i in self.honest]
+        samples, steps = self.round.samples[self.honest], self.round.steps[self.honest]
+        alone = replace(self.round, clients=clients, samples=samples, steps=steps, attackers=frozenset())
         return self.algorithm.combine([self.rows[i] for i in self.honest], self.codec, alone)
 
     def sent(self, i: int) -> Tensor:

@@ -65,7 +65,7 @@ class Checkpoints:
             old.unlink()
 
     def load(self, device: torch.device, intact: Callable[[np.ndarray], bool]) -> list[Snapshot]:
-        """The checkpoints that can be gone back to, newest first; for those that cannot, there is a warning.
+        """The last two checkpoints that can be gone back to, newest first; for one that cannot, there is a warning.
 
         Args:
             device: where their tensors go.
@@ -86,6 +86,8 @@ class Checkpoints:
             else:
                 found.append(snapshot)
                 self._whole.insert(0, path)
+            if len(found) == KEPT:  # an older one may be left of a kill before it was deleted
+                break
         if files and not found:
             raise FedsignError(f"{self.folder}: no checkpoint can be used; resume=never starts over")
         return found

@@ -14,8 +14,13 @@ import torch
 import fedsign
 
 
-def describe(device: str) -> dict[str, Any]:
-    """Versions, git commit (if the code lies in a checkout) and hardware, for ``summary.json``."""
+def describe(device: torch.device, workers: int) -> dict[str, Any]:
+    """Versions, git commit (if the code lies in a checkout) and hardware, for ``summary.json``.
+
+    Args:
+        device: that trains.
+        workers: processes that share the work.
+    """
     return {
         "versions": {
             "fedsign": fedsign.__version__,
@@ -25,8 +30,9 @@ def describe(device: str) -> dict[str, Any]:
         },
         "git_commit": _commit(),
         "hardware": {
-            "device": torch.cuda.get_device_name(device) if device.startswith("cuda") else _cpu(),
+            "device": torch.cuda.get_device_name(device) if device.type == "cuda" else _cpu(),
             "cores": os.cpu_count(),
+            "workers": workers,
             "threads": torch.get_num_threads(),
         },
     }

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
+import fcntl
 import json
 import os
-from collections.abc import Mapping
+import sys
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -39,20 +43,48 @@ class RunDirectory:
             ConfigError: it cannot be written, or holds a run of a different config.
         """
         self.path = config.output
-        self._resolved = config.resolved
+        self._config = config
         self._check_writable()
+        self.status: Status = self._look()
+        if config.dry_run and self.status == "finished":
+            raise ConfigError(f"output={self.path}: holds a finished run, whose summary a dry run would replace")
+
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        """Within, no other process works here; if one does, wait for it to end and look what it left.
+
+        A finished run and a dry run need no lock.
+
+        Raises:
+            ConfigError: the other process left a run of a different config.
+        """
+        if self.status == "finished" or self._config.dry_run:
+            yield
+            return
+        (self.path / "checkpoint").mkdir(exist_ok=True)
+        with (self.path / "checkpoint" / "lock").open("a") as file:  # closing it, or dying, unlocks
+            try:
+                fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError as error:
+                if error.errno in (errno.EACCES, errno.EAGAIN):  # else the file system has no locks
+                    print(f"{self.path}: waiting for another process that is at work here", file=sys.stderr, flush=True)
+                    fcntl.lockf(file, fcntl.LOCK_EX)
+                    self.status = self._look()
+            yield
+
+    def _look(self) -> Status:
         theirs = self._stored_config()
-        if theirs is not None and fingerprint(theirs) != config.fingerprint:
-            keys = differing_keys(config.resolved, theirs)
+        if theirs is not None and fingerprint(theirs) != self._config.fingerprint:
+            keys = differing_keys(self._config.resolved, theirs)
             raise ConfigError(
                 f"output={self.path}: holds a run of a different config ({', '.join(keys[:4])}"
                 f"{', ...' if len(keys) > 4 else ''}); choose another output"
             )
-        self.status: Status = self._status()
-        if config.dry_run and self.status == "finished":
-            raise ConfigError(f"output={self.path}: holds a finished run, whose summary a dry run would replace")
-        if config.resume == "never" and not config.dry_run:
-            self.status = "new"
+        if self._config.resume == "never" and not self._config.dry_run:
+            return "new"
+        if self.summary().get("status") in ("finished", "stopped"):
+            return "finished"
+        return "unfinished" if (self.path / "metrics.csv").exists() else "new"
 
     def _check_writable(self) -> None:
         try:
@@ -77,11 +109,6 @@ class RunDirectory:
         stored.pop("hydra", None)
         return stored
 
-    def _status(self) -> Status:
-        if self.summary().get("status") in ("finished", "stopped"):
-            return "finished"
-        return "unfinished" if (self.path / "metrics.csv").exists() else "new"
-
     def summary(self) -> dict[str, Any]:
         """What ``summary.json`` says, or nothing."""
         return read_summary(self.path)
@@ -90,7 +117,7 @@ class RunDirectory:
         """Write ``config.yaml``; what an earlier run left of its end is removed."""
         for name in ("summary.json", "model.npz", FAILURE):
             (self.path / name).unlink(missing_ok=True)
-        body = yaml.safe_dump(self._resolved | {"hydra": HYDRA}, sort_keys=False, allow_unicode=True)
+        body = yaml.safe_dump(self._config.resolved | {"hydra": HYDRA}, sort_keys=False, allow_unicode=True)
         write_text(self.path / "config.yaml", CONFIG_HEADER + body)
 
     def write_model(self, tensors: Mapping[str, np.ndarray]) -> None:

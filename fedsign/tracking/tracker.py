@@ -29,7 +29,7 @@ class Tracker:
         if config.tracking.name == "wandb":
             from fedsign.tracking.weights_and_biases import WandbRun
 
-            self._wandb = WandbRun(config, config.output)
+            self._wandb = WandbRun(config, config.output, self._metrics.rows)
 
     def metrics(self, row: dict[str, Any]) -> None:
         """An evaluated round."""

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 import torch
 from scipy import integrate, special, stats
-from toys import Given, algorithm, bits_of, fair_signs, flat, round_of, streams
+from toys import Given, algorithm, bits_of, fair_signs, flat, lion, round_of, streams
 
 from fedsign import codecs
 from fedsign.algorithms.base import send
@@ -25,16 +25,6 @@ def test_one_local_step_is_lion_on_the_mean_gradient(consensus, method, clients,
     _, x = consensus(y, f"algorithm={method}", *keys, "rounds=20")
     expected = lion(lambda x: x - y.mean(axis=0), np.zeros(50), lr=0.05, weight_decay=0.3)
     np.testing.assert_allclose(x, expected, atol=1e-6)
-
-
-def lion(gradient, x, lr, weight_decay, beta_1=0.9, beta_2=0.99):
-    m = np.zeros_like(x)
-    for _ in range(20):
-        g = gradient(x)
-        update = np.sign(beta_1 * m + (1 - beta_1) * g) + weight_decay * x
-        m = beta_2 * m + (1 - beta_2) * g
-        x = x - lr * update
-    return x
 
 
 def test_fedsmu_of_one_client_and_one_step_does_not_see_a_constant_local_lr(consensus):

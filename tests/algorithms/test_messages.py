@@ -39,10 +39,25 @@ UPLINK = {
     "signsgd": {"s": PLANE},
     "signsgd algorithm.sign_zero=zero": {"s": 2 * PLANE},
     "sgdm": {"g": 32 * D},
+    "dlion": {"delta": PLANE},
+    "dlion algorithm.aggregate=majority algorithm.sign_zero=zero": {"delta": 2 * PLANE},
+    "mv_sto_signsgd": {"s": PLANE},
+    "mv_sto_signsgd algorithm.local_steps=3 algorithm.sign_zero=zero": {"s": PLANE},
+    "sto_signsgd": {"s": PLANE},
 }
 METHODS = ("fedavg", "fedsmu", "fedsmumc", "fed_locallion", "fed_globallion", "zsign", "signsgd", "sgdm")
+METHODS += ("dlion", "mv_sto_signsgd", "sto_signsgd")
 COUNTED = ("fedsmu", "fedsmu algorithm.aggregate=majority", "fedsmu algorithm.sign_zero=zero", "zsign", "signsgd")
-SUMMED = ("fedavg", "fedsmu algorithm.bits=3", "fedsmu algorithm.bits=32", "fedsmumc", "fed_locallion", "sgdm")
+COUNTED += ("dlion algorithm.sync=false", "mv_sto_signsgd", "mv_sto_signsgd algorithm.local_steps=3", "sto_signsgd")
+SUMMED = (
+    "fedavg",
+    "fedsmu algorithm.bits=3",
+    "fedsmu algorithm.bits=32",
+    "fedsmumc",
+    "fed_locallion",
+    "sgdm",
+    "fedlion",
+)
 
 
 def split(case):
@@ -180,7 +195,10 @@ def test_order_of_the_cohort_does_not_matter(consensus_run, patch, case):
     np.testing.assert_allclose(consensus_run(case), plain, rtol=0, atol=0 if case in COUNTED else 1e-6)
 
 
-@pytest.mark.parametrize("case", ["fedsmu", "fed_locallion", "signsgd algorithm.theta=0.9"])
+STATEFUL = ("dlion", "dlion algorithm.sync=false", "mv_sto_signsgd algorithm.local_steps=2", "sto_signsgd")
+
+
+@pytest.mark.parametrize("case", ["fedsmu", "fed_locallion", "signsgd algorithm.theta=0.9", *STATEFUL])
 def test_absent_clients_keep_their_state(resolved, targets, case):
     given = (*split(case), *CONSENSUS, f"dataset.targets={targets}", "cohort=3", "rounds=8")
     config = Config(resolved(*given))

@@ -31,7 +31,7 @@ class Given(LocalTraining):
     def __init__(self, v, lr=1.0):
         self.v, self.lr = v, lr
 
-    def train(self, x, *, correction=None, weights=None, optimizer=None):
+    def train(self, x, *, correction=None, weights=None, optimizer=None, steps=None):
         return Trained(x - self.lr * self.v)
 
     def gradient(self, x):
@@ -49,12 +49,13 @@ def flat(d):
     return Layout((Segment("x", 0, d, (d,)),), coded=d, dense=0, buffers=0, tensors=1)
 
 
-def round_of(n, d, t=1, samples=None):
+def round_of(n, d, t=1, samples=None, steps=None):
     """What the server knows of round t with clients 0 to n - 1."""
     return Round(
         t=t,
         clients=list(range(n)),
         samples=torch.tensor(samples or [1] * n),
+        steps=torch.tensor(steps or [1] * n),
         population=n,
         lr=1.0,
         layout=flat(d),
@@ -69,3 +70,14 @@ def bits_of(row, d):
 
 def fair_signs(n, d, seed=0):
     return torch.from_numpy(np.random.default_rng(seed).choice([-1.0, 1.0], size=(n, d)).astype(np.float32))
+
+
+def lion(gradient, x, lr, weight_decay, beta_1=0.9, beta_2=0.99):
+    """x after 20 steps of Lion (Chen et al., 2023)."""
+    m = np.zeros_like(x)
+    for _ in range(20):
+        g = gradient(x)
+        update = np.sign(beta_1 * m + (1 - beta_1) * g) + weight_decay * x
+        m = beta_2 * m + (1 - beta_2) * g
+        x = x - lr * update
+    return x

@@ -40,6 +40,15 @@ def test_state_is_zero_before_the_first_write(states):
     assert all(rows.dtype == torch.float32 for rows in read.values())
 
 
+def test_state_before_the_first_write_may_be_given(tmp_path):
+    start = torch.arange(float(D))
+    states = ClientStates(tmp_path, ("m", "x"), CLIENTS, D, {"x": start})
+    states.write([2], {"m": torch.ones(1, D), "x": -torch.ones(1, D)})
+    read = states.read([2, 0], CPU)
+    assert torch.equal(read["x"], torch.stack([-torch.ones(D), start]))
+    assert torch.equal(read["m"], torch.stack([torch.ones(D), torch.zeros(D)]))
+
+
 def test_rows_are_read_back_in_the_order_asked_for(states):
     written = {name: torch.randn(3, D, generator=torch.Generator().manual_seed(0)) for name in ("m", "c")}
     states.write([1, 3, 4], written)

@@ -110,3 +110,20 @@ def test_rows_of_a_cohort_step_as_they_do_alone(optimizer):
 def test_config_names_choose_the_optimizer(name, momentum, expected, states):
     assert named(name, momentum) == expected
     assert named(name, momentum).names == states
+
+
+@pytest.mark.parametrize("lr", [0.01, 1e-6])
+def test_counted_lion_sums_its_signs_exactly_even_where_the_model_is_too_coarse_to_move(lr):
+    """At 1000, float32 numbers are 6e-5 apart: steps of 1e-6 are lost, but not their number."""
+    start, gs = torch.full((37,), 1000.0), gradients(37)
+    path, state = trajectory(Lion(0.9, 0.99, counted=True), start, gs, lr)
+    plain, momentum = trajectory(Lion(0.9, 0.99), start, gs, lr)
+    assert torch.equal(path, plain)
+    assert torch.equal(state["m"], momentum["m"])
+    count, m = np.zeros(37), np.zeros(37)
+    for g in gs.double().numpy():
+        count += np.sign(0.9 * m + 0.1 * g)
+        m = 0.99 * m + 0.01 * g
+    np.testing.assert_array_equal(state["count"].numpy(), count)
+    if lr < 1e-5:
+        assert (path[-1] == start).all()

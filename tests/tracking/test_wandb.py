@@ -5,35 +5,19 @@ import json
 import os
 import pty
 import re
-import struct
 import subprocess
 import sys
 
 import pandas as pd
 import pytest
 import yaml
-from wandb.proto.wandb_internal_pb2 import Record
+from offline_files import records, values
 
-BLOCK, FULL, LAST = 32768, 1, 4  # a .wandb file is a log of blocks, as LevelDB writes it
 OWN = {"_step", "_timestamp", "_runtime"}
 OVERRIDES = [
     "+experiment=quickstart", "dataset=digits", "model=mlp", "algorithm=fedsmu", "local.lr=0.05,1e30", "rounds=3",
     "clients=10", "cohort=4", "local.epochs=1", "eval.mu_index=true", "tracking=wandb",
 ]  # fmt: skip
-
-
-def records(path):
-    data, at, message = path.read_bytes(), 7, b""
-    while at + 7 <= len(data):
-        if (left := BLOCK - at % BLOCK) < 7:
-            at += left
-            continue
-        _, length, kind = struct.unpack("<IHB", data[at : at + 7])
-        message += data[at + 7 : at + 7 + length]
-        at += 7 + length
-        if kind in (FULL, LAST):
-            yield Record.FromString(message)
-            message = b""
 
 
 def in_a_terminal(command, cwd, env):
@@ -73,10 +57,6 @@ def logged(sweep):
         return [getattr(record, kind) for record in records(files[0]) if record.WhichOneof("record_type") == kind]
 
     return go
-
-
-def values(items):
-    return {item.key or item.nested_key[0]: json.loads(item.value_json) for item in items}
 
 
 def test_the_sweep_ends_as_it_would_without(sweep):

@@ -13,7 +13,16 @@ def fedavg(problem, server_lr=1.0):
     return path
 
 
-def signsgd(problem, server_lr, aggregate="mean", theta=0.0, alpha=0.0, sign_zero="random", coin=None):
+def signsgd(
+    problem,
+    server_lr,
+    aggregate="mean",
+    theta=0.0,
+    alpha=0.0,
+    server_lr_decay=1.0,
+    sign_zero="random",
+    coin=None,
+):
     """SIGNSGD(-SIM) of many workers: mean of signs or majority vote, gradient at the look-ahead point."""
     x, path = problem.start(), []
     previous = x
@@ -28,7 +37,7 @@ def signsgd(problem, server_lr, aggregate="mean", theta=0.0, alpha=0.0, sign_zer
         if aggregate == "majority":
             direction = sign(sum(signs), sign_zero, lambda t=t: coin(t, SERVER))
         previous = x
-        x = x - server_lr * direction
+        x = x - server_lr * server_lr_decay ** (t - 1) * direction
         path.append(x)
     return path
 

@@ -1,0 +1,53 @@
+"""A whole round on a device without values: nothing in it may look at a number or lie on another device."""
+
+import pytest
+import torch
+from test_workers import METHODS, problem
+
+from fedsign.config import Config
+from fedsign.execution import setup
+from fedsign.federation.state import ClientStates
+from fedsign.local.streams import Streams
+from fedsign.simulator import Simulator
+
+META = torch.device("meta")
+
+
+@pytest.fixture
+def valueless(monkeypatch):
+    """What meets the host by its nature: draws that start from it, and clients' state that is kept on it."""
+    for draw in ("uniform", "normal"):
+        monkeypatch.setattr(Streams, draw, lambda self, purpose, d: torch.empty(len(self.clients), d, device=META))
+    monkeypatch.setattr(Streams, "generator", lambda self, purpose, row: None)
+    monkeypatch.setattr(ClientStates, "write", lambda self, clients, states: check(states.values()))
+    monkeypatch.setattr(setup, "device_of", lambda config: META)
+
+
+def check(tensors):
+    for tensor in tensors:
+        assert tensor.device == META
+
+
+@pytest.mark.parametrize("vectorise", ["false", "true"])
+@pytest.mark.parametrize("method", METHODS)
+def test_a_round_looks_at_no_number(valueless, resolved, method, vectorise):
+    config = Config(resolved(*problem(method), f"hardware.vectorise={vectorise}", "eval.mu_index=false"))
+    simulator = Simulator(config, setup.build(config))
+    columns = simulator._round(1, [0, 2, 5])
+    check([*simulator.server.values(), simulator.tail])
+    check(value for value in columns.values() if isinstance(value, torch.Tensor))
+    assert simulator.counters["uplink_bits"] > 0
+
+
+def test_a_stray_look_at_a_number_is_found(valueless, resolved, monkeypatch):
+    config = Config(resolved(*problem("fedsmu"), "eval.mu_index=false"))
+    client = type(config.algorithm).client
+
+    def curious(self, downlink, state, local, streams):
+        sent, state = client(self, downlink, state, local, streams)
+        assert float(state["m"].mean()) < 1
+        return sent, state
+
+    monkeypatch.setattr(type(config.algorithm), "client", curious)
+    with pytest.raises(RuntimeError, match="meta"):
+        Simulator(config, setup.build(config))._round(1, [0, 2, 5])
