@@ -12,7 +12,7 @@ from fedsign.algorithms.base import Algorithm, receive, send
 from fedsign.options import Momentum, Positive, options
 
 if TYPE_CHECKING:
-    from fedsign.algorithms.base import Downlink, Layout, LocalTraining, Round, State, Streams, Tensor, Uplink
+    from fedsign.algorithms.base import Downlink, Layout, LocalTraining, Message, Round, State, Streams, Tensor, Uplink
 
 
 @options
@@ -48,6 +48,10 @@ class FedLion(Algorithm):
         Delta = codecs.mean_of_each([signs_of(E) for E in round.steps.tolist()], uplink["Delta"], round.d)
         m = codecs.Float32().mean(uplink["m"], round.d)
         return {"x": server["x"] - self.lr * Delta, "m": m}
+
+    def message(self, server: State, round: Round) -> Message:
+        """Sums of E signs, and m in full."""
+        return {"Delta": [signs_of(E) for E in round.steps.tolist()], "m": codecs.Float32()}
 
     def uplink_bits_formula(self, layout: Layout, E: int = 1) -> float:
         """d ⌈log2(2E+1)⌉ + 32 d."""

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import contextlib
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 from torch import Tensor
 
 from fedsign.errors import NotFiniteError, PayloadError
+from fedsign.local.streams import Streams
 
 
 class Codec(ABC):
@@ -25,6 +26,8 @@ class Codec(ABC):
         """How many symbols the planes hold: one a value, unless a codec says otherwise."""
         return d
 
+    encode: Callable[..., list[Tensor]]  # what is encoded, and with which draws, differs from codec to codec
+
     @abstractmethod
     def length(self, d: int) -> int:
         """Bytes that a row of d values takes."""
@@ -32,6 +35,14 @@ class Codec(ABC):
     def unpadded_bits(self, d: int) -> int:
         """Bits of a row before it is padded to whole bytes: what papers count."""
         return 8 * self.length(d)
+
+    def write(self, x: Tensor, streams: Streams) -> list[Tensor]:
+        """Rows of the legal messages nearest to any finite values [n, d]; `encode` where it takes any such values.
+
+        Raises:
+            PayloadError: a value is not finite.
+        """
+        return self.encode(x, streams)
 
     @abstractmethod
     def decode(self, rows: list[Tensor], d: int) -> Tensor:

@@ -56,7 +56,7 @@ class EntropyCoded(Codec):
     def encode(self, *values: Any) -> list[Tensor]:
         """Rows of bytes of what the other codec's `encode` takes. Raises PayloadError if that does."""
         x = values[0]
-        return [self._coded(row, x.shape[1]) for row in self.codec.encode(*values)]  # type: ignore[attr-defined]
+        return [self._coded(row, x.shape[1]) for row in self.codec.encode(*values)]
 
     def decode(self, rows: list[Tensor], d: int) -> Tensor:
         """What the other codec decodes. Raises PayloadError if that does, or on a row that is no code of its row."""

@@ -14,8 +14,15 @@ from fedsign.simulator import SERVER
 
 def algorithm(name, **keys):
     """The method alone, with the defaults of its yaml but for the given keys."""
-    node = OmegaConf.load(cli.conf_folder() / "algorithm" / f"{name}.yaml")
-    return config.build(OmegaConf.to_container(node) | keys, "algorithm.")
+    files = {"algorithm": f"algorithm/{name}.yaml", "attack": "attack/none.yaml"}
+    root = OmegaConf.create({group: OmegaConf.load(cli.conf_folder() / file) for group, file in files.items()})
+    return config.build(OmegaConf.to_container(root, resolve=True)["algorithm"] | keys, "algorithm.")
+
+
+def attack(name, **keys):
+    """The attack alone, with the defaults of its yaml but for the given keys."""
+    node = OmegaConf.load(cli.conf_folder() / "attack" / f"{name}.yaml")
+    return config.build(OmegaConf.to_container(node) | keys, "attack.")
 
 
 class Given(LocalTraining):
