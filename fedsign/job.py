@@ -34,14 +34,18 @@ def run(resolved: dict[str, Any]) -> dict[str, Any]:
     if config.partition.show:
         return _show_partition(config)
     directory = RunDirectory(config)
-    with directory.locked():
-        if directory.status == "finished":
-            print(f"{directory.path}: finished already; resume=never starts over")
-            return directory.summary()
-        directory.write_config()
-        if config.dry_run:
-            return _dry_run(config, directory)
-        return _simulate(config, directory)
+    try:
+        with directory.locked():
+            if directory.status == "finished":
+                print(f"{directory.path}: finished already; resume=never starts over")
+                return directory.summary()
+            directory.write_config()
+            if config.dry_run:
+                return _dry_run(config, directory)
+            return _simulate(config, directory)
+    except OSError as error:
+        reason = error.strerror or error
+        raise FedsignError(f"output={directory.path}: {reason}; what was written so far is intact") from error
 
 
 def _show_partition(config: Config) -> dict[str, Any]:
@@ -103,10 +107,6 @@ def _simulate(config: Config, directory: RunDirectory) -> dict[str, Any]:
             again = shlex.join(["fedsign", "--config-dir", str(directory.path), "--config-name", "config"])
             print(f"{interrupted}: stopped after round {simulator.t}; go on with: {again}", file=sys.stderr)
             raise
-        except OSError as error:
-            raise FedsignError(
-                f"output={directory.path}: {error.strerror}; what was written so far is intact"
-            ) from error
         finally:
             tracker.close(summary, failed=summary["status"] == "failed")
     return summary
