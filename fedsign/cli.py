@@ -77,7 +77,7 @@ def _reported(arguments: Sequence[str]) -> Iterator[None]:
     except OSError as error:  # Hydra could not create the run directory
         if debug:
             raise
-        _fail(f"output: {error.filename}: {error.strerror}", 2)
+        _fail(f"output: {f'{error.filename}: ' if error.filename else ''}{error.strerror}", 2)
 
 
 def _task(cfg: DictConfig) -> float | None:
