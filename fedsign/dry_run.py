@@ -25,7 +25,8 @@ class Untrained(LocalTraining):
         self.streams, self.lr, self.layout = streams, local.lr, layout
         self.clients = streams.clients
         self.samples = torch.full((len(self.clients),), samples)
-        self.steps = torch.full((len(self.clients),), local.steps_of(samples))
+        self.step_counts = [local.steps_of(samples)] * len(self.clients)
+        self.steps = torch.tensor(self.step_counts)
 
     def train(
         self,
@@ -61,13 +62,14 @@ def dry_run(config: Config) -> dict[str, Any]:
     server = algorithm.init(initial, layout)
     downlink = algorithm.broadcast(server)
     state = {name: row[None] for name, row in algorithm.client_start(initial).items()}
+    state["new"] = torch.zeros(1, dtype=torch.bool)  # a client that took part before
     uplink, _ = algorithm.client(downlink, state, local, local.streams)
     server = algorithm.server(
         server, {name: rows * config.cohort for name, rows in uplink.items()}, _round(config, local)
     )
     tail_bits = 8 * Float32().length(layout.tail)
     up = {name: 8 * rows[0].numel() for name, rows in uplink.items()} | ({"tail": tail_bits} if layout.tail else {})
-    received = downlink | algorithm.reply(server)
+    received = algorithm.broadcast(server) | algorithm.reply(server)  # from the second round on
     down = {name: 8 * data.numel() for name, data in received.items()} | ({"tail": tail_bits} if layout.tail else {})
     return {
         "status": "dry run",
@@ -79,7 +81,8 @@ def dry_run(config: Config) -> dict[str, Any]:
         "tensors": [
             {"name": s.name, "shape": list(s.shape), "part": _part(s.start, layout.coded, layout.parameters)}
             for s in layout.segments
-        ],
+        ]
+        + [{"name": name, "shape": list(tensor.shape), "part": "frozen"} for name, tensor in model.frozen.items()],
         "client_sizes": sizes,
         "bits_per_round": {
             "uplink": config.cohort * sum(up.values()),

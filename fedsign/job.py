@@ -128,9 +128,8 @@ def _first_rank(
         bar = RoundProgress(config.algorithm.title, config.rounds, simulator.t)
         with bar as progress, interrupts.held():
             status = simulator.run(ranks, tracker, progress, interrupts)
-        directory.write_model(
-            {name: tensor.cpu().numpy() for name, tensor in simulator.layout.named(simulator.model()).items()}
-        )
+        tensors = simulator.executor.model.named(simulator.model())
+        directory.write_model({name: tensor.cpu().numpy() for name, tensor in tensors.items()})
         summary = {"status": status} | _identity(config, simulator.layout) | tracker.summary()
         summary |= {"wall_seconds": round(simulator.counters["seconds"], 3)}
         summary |= {"session_seconds": round(time.monotonic() - started, 3)}

@@ -27,10 +27,11 @@ NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False, description="a n
 Fraction = Annotated[float, Field(gt=0, le=1, description="a number in (0, 1]")]
 Momentum = Annotated[float, Field(ge=0, lt=1, description="a number in [0, 1)")]
 Finite = Annotated[float, Field(allow_inf_nan=False, description="a finite number")]
+QuantisationLevels = Annotated[int, Field(ge=1, le=32767, description="an integer from 1 to 32767")]
 Count = NonNegativeInt | Annotated[float, Field(gt=0, lt=1, description="a fraction in (0, 1)")]
 Seed = Annotated[int, Field(ge=0, lt=2**63, description="an integer >= 0 and < 2^63")]
 SignZero = Literal["plus", "random", "zero"]
-Codes = Literal["all", "weights"]
+Codes = Literal["all", "weights", "no-last-layer"]
 
 _STRICT = ConfigDict(extra="forbid", strict=True)
 
@@ -119,7 +120,8 @@ class _FieldText:
 
 
 def _fields(cls: Any) -> dict[str, _FieldText]:
-    return {name: _FieldText(info.annotation, [*info.metadata, info]) for name, info in cls.__pydantic_fields__.items()}
+    fields = {info.alias or name: info for name, info in cls.__pydantic_fields__.items()}
+    return {name: _FieldText(info.annotation, [*info.metadata, info]) for name, info in fields.items()}
 
 
 def _shown(value: object) -> str:

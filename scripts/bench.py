@@ -1,162 +1,154 @@
-"""Speed of one FedSMU round beside a plain loop and beside the bare arithmetic, in one run: ``make bench``.
+"""Speed of FedSMU's rounds beside a plain loop and beside the bare arithmetic, in one run: ``make bench``.
 
-Work: CIFAR-10 shapes, 10 clients of 500 samples, 5 epochs, batches of 50: 500 SGD steps of LeNet 64-64-384-192.
+Work: CIFAR-10 shapes, 100 clients of 500 samples, 10 a round, 5 epochs, batches of 50: 500 SGD steps of LeNet
+64-64-384-192 a round. The images are random: the time does not depend on them.
+
 Each way runs in a process of its own, and the repetitions take turns, so that a slow minute hits all of them. The
-images are random: the time does not depend on them.
+first round of a process warms up and is not counted. Peak memory is the proportional set size of all its processes.
+Writes results/bench/<date>.json and .png.
 """
 
 from __future__ import annotations
 
 import argparse
-import copy
 import datetime
-import itertools
 import json
 import os
 import platform
 import statistics
 import subprocess
 import sys
-import tempfile
+import threading
 import time
 from pathlib import Path
 
-CLIENTS, SAMPLES, EPOCHS, BATCH, LR = 10, 500, 5, 50, 0.01
+import bench_ways
+from bench_ways import WORK
+
 ROOT = Path(__file__).parents[1]
-
-
-def images():
-    import torch
-
-    generator = torch.Generator().manual_seed(0)
-    x = torch.randint(256, (CLIENTS * SAMPLES, 32, 32, 3), generator=generator, dtype=torch.uint8)
-    return x, torch.randint(10, (len(x),), generator=generator)
-
-
-def lenet(pool_first: bool):
-    from torch import nn
-
-    def stage(i, o):
-        after = [nn.MaxPool2d(2), nn.ReLU()] if pool_first else [nn.ReLU(), nn.MaxPool2d(2)]
-        return [nn.Conv2d(i, o, 5), *after]
-
-    head = [nn.Flatten(), nn.Linear(1600, 384), nn.ReLU(), nn.Linear(384, 192), nn.ReLU(), nn.Linear(192, 10)]
-    return nn.Sequential(*stage(3, 64), *stage(64, 64), *head)
-
-
-def plain(rounds: int) -> list[float]:
-    """deepcopy, DataLoader, torch.optim and state dicts, as most public code has it."""
-    import torch
-    from torch.utils.data import DataLoader, TensorDataset
-
-    x, y = images()
-    x = x.permute(0, 3, 1, 2).float().div(255).contiguous()
-    server, seconds = lenet(pool_first=False), []
-    for _ in range(rounds):
-        started = time.perf_counter()
-        states = []
-        for i in range(CLIENTS):
-            model = copy.deepcopy(server)
-            optimizer = torch.optim.SGD(model.parameters(), LR)
-            part = slice(i * SAMPLES, (i + 1) * SAMPLES)
-            loader = DataLoader(TensorDataset(x[part], y[part]), BATCH, shuffle=True)
-            for _ in range(EPOCHS):
-                for inputs, targets in loader:
-                    optimizer.zero_grad()
-                    torch.nn.functional.cross_entropy(model(inputs), targets).backward()
-                    optimizer.step()
-            states.append(model.state_dict())
-        server.load_state_dict({k: torch.stack([s[k] for s in states]).mean(0) for k in states[0]})
-        seconds.append(time.perf_counter() - started)
-    return seconds
-
-
-def bare(rounds: int) -> list[float]:
-    """The arithmetic alone: a resident model, channels last, pooling first, freed memory kept."""
-    import torch
-
-    from fedsign.execution.allocator import keep_freed_memory
-
-    keep_freed_memory()
-    x, y = images()
-    x = x.float().div(255).permute(0, 3, 1, 2)
-    model, seconds = lenet(pool_first=True), []
-    parameters = list(model.parameters())
-    for _ in range(rounds):
-        started = time.perf_counter()
-        for _ in range(CLIENTS * EPOCHS * SAMPLES // BATCH):
-            batch = torch.randint(len(x), (BATCH,))
-            loss = torch.nn.functional.cross_entropy(model(x[batch]), y[batch])
-            gradients = torch.autograd.grad(loss, parameters)
-            with torch.no_grad():
-                torch._foreach_add_(parameters, gradients, alpha=-LR)
-        seconds.append(time.perf_counter() - started)
-    return seconds
-
-
-def fedsign(rounds: int) -> list[float]:
-    """Rounds of ``algorithm=fedsmu``: sampling, batching, training, encoding, decoding, server step, logging."""
-    import numpy as np
-    from hydra import compose, initialize_config_dir
-    from omegaconf import OmegaConf
-
-    from fedsign import cli, job
-
-    cli.register_resolvers()
-    x, y = images()
-    with tempfile.TemporaryDirectory() as folder:
-        np.savez(f"{folder}/cifar10.npz", x_train=x, y_train=y, x_test=x[:10], y_test=y[:10])
-        overrides = [
-            "dataset=cifar10", "dataset.augment=false", f"dataset.root={folder}", "partition=iid", "model=lenet",
-            "algorithm=fedsmu", f"clients={CLIENTS}", f"cohort={CLIENTS}", f"local.epochs={EPOCHS}",
-            f"local.batch_size={BATCH}", f"local.lr={LR}", f"rounds={rounds}", f"output={folder}/run",
-        ]  # fmt: skip
-        with initialize_config_dir(str(cli.conf_folder()), version_base="1.3"):
-            config = OmegaConf.to_container(compose("config", overrides), resolve=True)
-        job.run(config)
-        rows = (Path(folder) / "run" / "metrics.csv").read_text().splitlines()
-    cumulative = [0.0] + [float(row.split(",")[rows[0].split(",").index("seconds")]) for row in rows[1:]]
-    return [b - a for a, b in itertools.pairwise(cumulative)]
-
-
-WAYS = {"plain": plain, "bare": bare, "fedsign": fedsign}
+SAMPLING = 0.1  # seconds between two looks at the memory
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--repetitions", type=int, default=3, help="processes per way (default 3)")
     parser.add_argument("--rounds", type=int, default=2, help="rounds per process; the first warms up (default 2)")
-    parser.add_argument("--only", choices=WAYS, help=argparse.SUPPRESS)
+    parser.add_argument("--ways", default=",".join(bench_ways.WAYS), help="which to measure (default all)")
+    parser.add_argument("--only", choices=[*bench_ways.WAYS, *bench_ways.EXTRAS], help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.only:
-        print(json.dumps(WAYS[arguments.only](arguments.rounds)))
+        measure = (bench_ways.WAYS | bench_ways.EXTRAS)[arguments.only]
+        print(json.dumps(measure(arguments.rounds)))
         return
-    seconds: dict[str, list[float]] = {way: [] for way in WAYS}
+    ways = arguments.ways.split(",")
+    found: dict[str, list[dict]] = {way: [] for way in ways}
     for repetition in range(arguments.repetitions):
-        for way in WAYS:
-            command = [sys.executable, __file__, "--only", way, "--rounds", str(arguments.rounds)]
-            done = subprocess.run(command, check=True, capture_output=True, text=True)
-            seconds[way] += json.loads(done.stdout.splitlines()[-1])[1:]
-            print(f"{repetition + 1}/{arguments.repetitions}  {way:<8} {seconds[way][-1]:6.2f} s", file=sys.stderr)
-    report(seconds)
+        for way in ways:
+            if way in bench_ways.ONCE and repetition:
+                continue
+            found[way].append(run(way, arguments.rounds))
+            seconds = statistics.median(found[way][-1]["seconds"])
+            print(f"{repetition + 1}/{arguments.repetitions}  {way:<16} {seconds:6.2f} s", file=sys.stderr)
+    extras = {name: run(name, arguments.rounds) for name in bench_ways.EXTRAS}
+    report(found, extras)
 
 
-def report(seconds: dict[str, list[float]]) -> None:
+def run(way: str, rounds: int) -> dict:
+    """What a way prints, in a process of its own, with the peak memory of all its processes."""
+    command = [sys.executable, __file__, "--only", way, "--rounds", str(rounds)]
+    environment = {k: v for k, v in os.environ.items() if k != "OMP_NUM_THREADS"}
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
+    peak = [0.0]
+    watching = threading.Thread(target=watch, args=(process.pid, peak), daemon=True)
+    watching.start()
+    out, err = process.communicate()
+    if process.returncode:
+        sys.exit(f"{way} failed:\n{err}")
+    return json.loads(out.splitlines()[-1]) | {"peak_mib": round(peak[0])}
+
+
+def watch(pid: int, peak: list[float]) -> None:
+    """Keep the largest proportional set size, MiB, of a process and its descendants."""
+    while Path(f"/proc/{pid}").exists():
+        peak[0] = max(peak[0], sum(proportional_set_size(p) for p in tree(pid)))
+        time.sleep(SAMPLING)
+
+
+def tree(pid: int) -> list[int]:
+    try:
+        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    except OSError:
+        return []
+    return [pid, *(p for child in children for p in tree(int(child)))]
+
+
+def proportional_set_size(pid: int) -> float:
+    try:
+        lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+    except OSError:
+        return 0.0
+    return sum(int(line.split()[1]) for line in lines if line.startswith("Pss:")) / 1024
+
+
+def report(found: dict[str, list[dict]], extras: dict[str, dict]) -> None:
+    """Print the ratios; write the numbers and the chart."""
     import torch
 
     from fedsign.tracking.environment import describe
 
-    medians = {way: statistics.median(values) for way, values in seconds.items()}
-    print(f"one round, seconds (median of n={len(seconds['plain'])}), {platform.platform()}, {os.cpu_count()} cores")
-    print(f"torch {torch.__version__}, {torch.get_num_threads()} threads, float32")
+    medians = {way: statistics.median(s for r in runs for s in r["seconds"]) for way, runs in found.items()}
+    counts = {way: sum(len(r["seconds"]) for r in runs) for way, runs in found.items()}
+    peaks = {way: max(r["peak_mib"] for r in runs) for way, runs in found.items()}
+    phases = {way: runs[-1]["phases"] for way, runs in found.items() if "phases" in runs[-1]}
+    print(f"{WORK}\n{platform.platform()}, {os.cpu_count()} cores, torch {torch.__version__}")
+    print(f"{'one round':<16} {'median s':>8} {'n':>3} {'x plain':>8} {'of bare':>8} {'peak MiB':>9}")
     for way, median in medians.items():
-        faster, slower = medians["plain"] / median, median / medians["bare"]
-        print(f"  {way:<8} {median:6.2f} s   {faster:5.2f} times as fast as plain   {slower:5.2f} of the time of bare")
+        limit = medians.get("bare bf16" if "bf16" in way else "bare")
+        plain = f"{medians['plain'] / median:8.2f}" if "plain" in medians else " " * 8
+        bare = f"{median / limit:8.2f}" if limit else " " * 8
+        print(f"{way:<16} {median:8.2f} {counts[way]:3d} {plain} {bare} {peaks[way]:9.0f}")
+    for way, parts in phases.items():
+        told = "  ".join(f"{phase} {1000 * s:.1f}" for phase, s in parts.items())
+        print(f"phases of {way}, ms a round: {told}")
+    for name, values in extras.items():
+        print(f"{name}: " + "  ".join(f"{key} {value:g}" for key, value in values.items()))
     path = ROOT / "results" / "bench" / f"{datetime.date.today()}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
-    result = {"workload": __doc__.split("Work: ")[1].split("\nEach")[0], "seconds": seconds, "medians": medians}
-    path.write_text(json.dumps(result | describe("cpu"), indent=2) + "\n")
-    print(f"written  {path.relative_to(ROOT)}")
+    workers = torch.get_num_threads()
+    result = {"workload": WORK, "medians": medians, "n": counts, "peak_mib": peaks, "phases": phases, "extras": extras}
+    result |= {"runs": found, "command": "make bench"} | describe(torch.device("cpu"), workers)
+    path.write_text(json.dumps(result, indent=1) + "\n")
+    chart(medians, counts, phases, path.with_suffix(".png"))
+    print(f"written  {path.relative_to(ROOT)} and .png")
+
+
+def chart(medians: dict[str, float], counts: dict[str, int], phases: dict[str, dict], path: Path) -> None:
+    """A bar per way, and where the time of a round goes."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot as plt
+
+    fig, (left, right) = plt.subplots(1, 2, figsize=(11, 0.45 * len(medians) + 2), width_ratios=[3, 2])
+    colours = ["0.6" if way.split()[0] in ("plain", "bare") else "tab:blue" for way in medians]
+    bars = left.barh([f"{way}  (n={counts[way]})" for way in medians], list(medians.values()), color=colours)
+    left.bar_label(bars, fmt="%.2f s", padding=3)
+    left.invert_yaxis()
+    left.set_xlabel("seconds a round, median")
+    left.set_xlim(0, 1.15 * max(medians.values()))
+    left.set_title("FedSMU, LeNet, CIFAR-10 shapes: 500 SGD steps", loc="left", fontsize=10)
+    way, parts = next(((w, p) for w, p in phases.items() if "workers" in w), ("", {}))
+    small = {name: 1000 * seconds for name, seconds in parts.items() if name != "train"}
+    bars = right.barh(list(small), list(small.values()), color="tab:blue")
+    right.bar_label(bars, fmt="%.1f ms", padding=3)
+    right.invert_yaxis()
+    right.set_xlim(0, 1.25 * max(small.values(), default=1))
+    right.set_xlabel("milliseconds a round")
+    right.set_title(f"{way}: beside training ({parts.get('train', 0):.2f} s)", loc="left", fontsize=10)
+    for axis in (left, right):
+        axis.spines[["top", "right"]].set_visible(False)
+    fig.tight_layout()
+    fig.savefig(path, dpi=130)
 
 
 if __name__ == "__main__":

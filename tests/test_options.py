@@ -128,3 +128,20 @@ def test_closest_names_the_nearest(value, expected):
 
 def test_closest_is_empty_where_nothing_is_near():
     assert closest("qqqq", ["fedavg", "fedsmu"]) == ""
+
+
+def test_a_key_whose_name_a_method_has_is_told_by_the_key():
+    @options
+    class Chosen:
+        kind: Annotated[Literal["sgd", "ams"], Field(alias="server")]
+
+        def server(self):
+            return self.kind
+
+    assert validated(Chosen, {"server": "ams"}).server() == "ams"
+    with pytest.raises(ConfigError, match=r"^x\.server=adam: must be one of sgd, ams \(did you mean 'ams'\?\)$"):
+        validated(Chosen, {"server": "adam"}, "x.")
+    with pytest.raises(ConfigError, match=r"^x\.kind: no such key.*; allowed: x\.server$"):
+        validated(Chosen, {"server": "sgd", "kind": "sgd"}, "x.")
+    with pytest.raises(ConfigError, match=r"^x\.server: missing; it must be one of sgd, ams$"):
+        validated(Chosen, {}, "x.")

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from fedsign import codecs
+from fedsign.errors import ConfigError
 from fedsign.options import Codes, options
 
 if TYPE_CHECKING:
@@ -105,7 +106,7 @@ class Algorithm(ABC):
 
         Args:
             downlink: the broadcast bytes.
-            state: of the n clients at hand, name to [n, d].
+            state: of the n clients at hand, name to [n, d]; and ``new``, bool [n], who takes part for the first time.
             local: local training of these clients.
             streams: their random draws, [n, d].
 
@@ -162,3 +163,10 @@ def send(**vectors: Tensor) -> Downlink:
 def receive(data: Tensor) -> Tensor:
     """The full-precision vector [d] that was broadcast."""
     return codecs.Float32().decode([data], len(data) // 4)[0]
+
+
+def need_plain_sgd(config: Config) -> None:
+    """Refuse local steps that are not y ← y − η g, for methods that read gradients off y_K. Raises ConfigError."""
+    if config.local.optimizer != "sgd" or config.local.momentum:
+        given = f"local.optimizer={config.local.optimizer} local.momentum={config.local.momentum:g}"
+        raise ConfigError(f"{given}: algorithm={config.algorithm.name} takes plain SGD steps; use sgd and 0")

@@ -40,7 +40,7 @@ class FedLion(Algorithm):
         x, m = receive(downlink["x"]), receive(downlink["m"])
         lion = Lion(beta_1=self.beta_1, beta_2=self.beta_2, lr=self.lr, start={"m": m}, counted=True)
         final = local.train(x, optimizer=lion).optimizer
-        Delta = codecs.encode_each([signs_of(E) for E in local.steps.tolist()], final["count"])
+        Delta = codecs.encode_each([signs_of(E) for E in local.step_counts], final["count"])
         return {"Delta": Delta, "m": codecs.Float32().encode(final["m"])}, {}
 
     def server(self, server: State, uplink: Uplink, round: Round) -> State:

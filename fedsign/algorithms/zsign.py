@@ -9,8 +9,7 @@ import math
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from fedsign import codecs
-from fedsign.algorithms.base import Algorithm, receive
-from fedsign.errors import ConfigError
+from fedsign.algorithms.base import Algorithm, need_plain_sgd, receive
 from fedsign.options import NonNegative, Positive, PositiveOrInf, SignZero, options
 
 if TYPE_CHECKING:
@@ -32,9 +31,7 @@ class ZSign(Algorithm):
 
     def check(self, config: Config) -> None:
         """The message is a sum of gradients only after plain SGD."""
-        if config.local.optimizer != "sgd" or config.local.momentum:
-            given = f"local.optimizer={config.local.optimizer} local.momentum={config.local.momentum:g}"
-            raise ConfigError(f"{given}: algorithm=zsign takes plain SGD steps; use sgd and 0")
+        need_plain_sgd(config)
 
     def client(self, downlink: Downlink, state: State, local: LocalTraining, streams: Streams) -> tuple[Uplink, State]:
         """E local steps, then Sign((x_{t−1} − x_{t−1,E}^i)/γ + σ ξ_z)."""

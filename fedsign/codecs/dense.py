@@ -21,4 +21,9 @@ class Float32(Codec):
 
     def decode(self, rows: list[Tensor], d: int) -> Tensor:
         """Values [n, d]. Raises PayloadError on a wrong length or a value that is not finite."""
-        return finite(self.stacked(rows, d).view(len(rows), d, 4).view(float32).squeeze(2))
+        return finite(floats(self.stacked(rows, d)))
+
+
+def floats(data: Tensor) -> Tensor:
+    """The float32 values [n, k] of uint8 [n, 4 k]."""
+    return data.reshape(-1).view(float32).view(len(data), data.shape[1] // 4)

@@ -18,12 +18,18 @@ class Sign(Codec):
         zero: ``random`` is a fair coin from the client's stream, ``plus`` is +1.
     """
 
+    k = 1
+
     def __init__(self, zero: str):
         self.zero = zero
 
     def length(self, d: int) -> int:
         """ceil(d / 8) bytes."""
         return bits.packed_length(d)
+
+    def unpadded_bits(self, d: int) -> int:
+        """d."""
+        return d
 
     def encode(self, x: Tensor, streams: Streams) -> list[Tensor]:
         """Rows of packed signs of x [n, d]. Raises PayloadError if a value is not finite."""
@@ -45,16 +51,23 @@ class Sign(Codec):
         """Mean of the signs, [d]. Unweighted, the votes are counted on packed words; exact, so in any order."""
         if weights is not None:
             return super().mean(rows, d, weights)
-        bits.check_padding(self.stacked(rows, d), d)
-        return (2 * bits.count(rows, d) - len(rows)).to(torch.float32) / len(rows)
+        self.check_lengths(rows, d)
+        bits.check_padding(torch.stack([row[-1:] for row in rows]), d)
+        return bits.count(rows, d).to(torch.float32).mul_(2).sub_(len(rows)).div_(len(rows))
 
 
 class Ternary(Codec):
     """Symbols {-1, 0, +1} in two bits: a plane of non-zeros, then a plane of positives; each padded to a byte."""
 
+    k = 2
+
     def length(self, d: int) -> int:
         """2 ceil(d / 8) bytes."""
         return 2 * bits.packed_length(d)
+
+    def unpadded_bits(self, d: int) -> int:
+        """2 d."""
+        return 2 * d
 
     def encode(self, x: Tensor, streams: Streams | None = None) -> list[Tensor]:
         """Rows of the packed signs of x [n, d], zero kept as zero. Raises PayloadError if a value is not finite."""

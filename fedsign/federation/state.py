@@ -44,6 +44,8 @@ class ClientStates:
     def read(self, clients: list[int], device: torch.device) -> dict[str, Tensor]:
         """State of the given clients: name to float32 [n, d].
 
+        Beside the names, ``new`` says who never took part, bool [n].
+
         Raises:
             FedsignError: a row is not what was written.
         """
@@ -56,6 +58,8 @@ class ClientStates:
                     if self.current[client] >= 0 and not self._read_row(file, client, self.current[client], rows[i]):
                         raise FedsignError(f"{self._path(name)}: the state of client {client} is damaged")
             out[name] = torch.from_numpy(rows).to(device)
+        if self.names:
+            out["new"] = torch.from_numpy(self.current[clients] < 0).to(device)
         return out
 
     def write(self, clients: list[int], states: dict[str, Tensor]) -> None:

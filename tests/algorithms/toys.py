@@ -72,6 +72,44 @@ def fair_signs(n, d, seed=0):
     return torch.from_numpy(np.random.default_rng(seed).choice([-1.0, 1.0], size=(n, d)).astype(np.float32))
 
 
+def split(case):
+    """``"fedsmu algorithm.bits=3"`` as overrides."""
+    return [f"algorithm={case.split()[0]}", *case.split()[1:]]
+
+
+class Watch:
+    """Stands in for tracker, progress and interrupts: keeps the server's and the clients' state after every round.
+
+    Attributes:
+        servers, states: before the first round and after each; the clients' states have a row per client.
+        cohorts: of each round.
+    """
+
+    received = None
+
+    def __init__(self, simulator):
+        self.simulator, self.cohorts, self.servers, self.states = simulator, [], [], []
+        self.look()
+
+    def look(self):
+        clients = list(range(self.simulator.config.clients))
+        self.servers.append(dict(self.simulator.server))
+        self.states.append(self.simulator.states.read(clients, torch.device("cpu")))
+
+    def cohort(self, t, clients):
+        self.cohorts.append(clients)
+        self.look()
+
+    def metrics(self, row):
+        pass
+
+    def update(self, *progress):
+        pass
+
+    def sync(self):
+        pass
+
+
 def lion(gradient, x, lr, weight_decay, beta_1=0.9, beta_2=0.99):
     """x after 20 steps of Lion (Chen et al., 2023)."""
     m = np.zeros_like(x)

@@ -35,9 +35,23 @@ def first_column(store, clients=range(CLIENTS)):
 
 def test_state_is_zero_before_the_first_write(states):
     read = states.read([4, 0], CPU)
-    assert set(read) == {"m", "c"}
-    assert all(torch.equal(rows, torch.zeros(2, D)) for rows in read.values())
-    assert all(rows.dtype == torch.float32 for rows in read.values())
+    assert set(read) == {"m", "c", "new"}
+    assert all(torch.equal(read[name], torch.zeros(2, D)) for name in ("m", "c"))
+    assert all(read[name].dtype == torch.float32 for name in ("m", "c"))
+
+
+def test_client_is_new_until_its_first_write_whatever_it_writes(states):
+    assert states.read([0, 1, 2], CPU)["new"].tolist() == [True, True, True]
+    states.write([1], rows(1, 0))
+    assert states.read([0, 1, 2], CPU)["new"].tolist() == [True, False, True]
+
+
+def test_going_back_makes_later_clients_new_again(states):
+    states.write([1], rows(1, 1))
+    table = states.commit()
+    states.write([2], rows(1, 1))
+    states.restore([table])
+    assert states.read([0, 1, 2], CPU)["new"].tolist() == [True, False, True]
 
 
 def test_state_before_the_first_write_may_be_given(tmp_path):
