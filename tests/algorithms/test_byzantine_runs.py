@@ -11,11 +11,12 @@ from cases.draws import SEED, streams
 from test_trajectories import assert_same, overrides
 from toys import attack
 
-from fedsign import cli
+from fedsign import cli, simulator
 from fedsign.config import Config
 from fedsign.data import tasks
 from fedsign.errors import FedsignError
 from fedsign.execution import setup
+from fedsign.robust.messages import forge
 
 SHIPPED = sorted(path.stem for path in (cli.conf_folder() / "attack").glob("*.yaml"))
 FORGERIES = sorted(set(SHIPPED) - {"none", "label_flip"})
@@ -109,14 +110,23 @@ def test_majority_vote_follows_the_plain_loop(compared, name, cohort):
 
 @pytest.mark.parametrize("name", FORGERIES)
 @pytest.mark.parametrize("method", sorted(METHODS.keys() - NOT_FORGED))
-def test_what_attackers_send_is_legal_in_every_method(run, targets, method, name):
+def test_what_attackers_send_is_legal_in_every_method(run, targets, monkeypatch, method, name):
     """Decoding refuses what no client could have sent; a run whose payloads it accepts has sent none such."""
     keys, local = METHODS[method]
-    local = {"lr": 0.1, "steps": 2} | local
-    given = overrides(method, keys, local, targets, cohort=7, rounds=2)
-    clean, out = run(*given), run(*given, f"attack={name}", "attack.clients=4")
-    assert not np.array_equal(np.load(out / "model.npz")["x"], np.load(clean / "model.npz")["x"])
-    bits = [pd.read_csv(folder / "metrics.csv")["uplink_bits"] for folder in (clean, out)]
+    given = overrides(method, keys, {"lr": 0.1, "steps": 2} | local, targets, cohort=7, rounds=2)
+    changed = []
+
+    def watched(attack, algorithm, server, uplink, round):
+        before = {part: list(rows) for part, rows in uplink.items()}
+        forge(attack, algorithm, server, uplink, round)
+        changed.extend(
+            {round.clients[i] for rows in before for i in range(7) if not torch.equal(before[rows][i], uplink[rows][i])}
+        )
+
+    monkeypatch.setattr(simulator, "forge", watched)
+    out = run(*given, f"attack={name}", "attack.clients=4")
+    assert changed and set(changed) <= attackers_of(12, 4)
+    bits = [pd.read_csv(folder / "metrics.csv")["uplink_bits"] for folder in (run(*given), out)]
     assert list(bits[0]) == list(bits[1])
 
 
