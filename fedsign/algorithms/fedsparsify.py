@@ -85,7 +85,7 @@ class FedSparsify(Algorithm):
 
 def _sparse(k: int, d: int) -> codecs.TopK:
     """k of d values with the shorter of two codings of their places."""
-    return codecs.TopK((k + 0.5) / d, "shortest")
+    return codecs.TopK((k + 0.5) / d, "shorter")
 
 
 def _kept_in(length: int, d: int) -> int:
