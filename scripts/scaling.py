@@ -1,6 +1,7 @@
 """What passes between the ranks of a run, and what every one of them holds: the table of docs/scaling.md.
 
-Computed from a dry run of every method; nothing is trained and no data are needed. ``python scripts/scaling.py`` prints it.
+Computed from a dry run of every method; nothing is trained and no data are needed. ``python scripts/scaling.py``
+prints it.
 """
 
 from __future__ import annotations
