@@ -155,11 +155,14 @@ class _Children:
 
     def _reap(self) -> None:
         for pid in list(self.alive):
-            ended, status = os.waitpid(pid, os.WNOHANG)
+            try:
+                ended, status = os.waitpid(pid, os.WNOHANG)
+            except ChildProcessError:  # a signal came in between, and its handler was here before
+                continue
             if ended and (code := os.waitstatus_to_exitcode(status)):
-                self.failed[self.alive[pid]] = code
+                self.failed[self.alive.get(pid, 0)] = code
             if ended:
-                del self.alive[pid]
+                self.alive.pop(pid, None)
 
     def why(self) -> FedsignError | None:
         """What the rank that failed said, or how it ended."""
