@@ -172,12 +172,13 @@ def largest(x: Tensor, k: int) -> Tensor:
         threshold = torch.from_numpy(np.partition(magnitude.numpy(), d - k, axis=1)[:, d - k, None])
     else:
         threshold = magnitude.kthvalue(d - k + 1, dim=1, keepdim=True).values
-    keep = magnitude >= threshold
-    if (keep.sum(dim=1) > k).any():
-        tied = magnitude == threshold
-        room = k - (magnitude > threshold).sum(dim=1, keepdim=True)
-        keep &= ~tied | (tied.cumsum(dim=1) <= room)
-    return keep.nonzero()[:, 1].view(-1, k)
+    above, tied = magnitude > threshold, magnitude == threshold
+    room = k - above.sum(dim=1, keepdim=True)  # for that many of the tied
+    if x.device.type == "cpu" and not (tied.sum(dim=1, keepdim=True) > room).any():
+        return (above | tied).nonzero()[:, 1].view(-1, k)
+    keep = above | (tied & (tied.cumsum(dim=1) <= room))
+    places = torch.arange(1, k + 1, device=x.device).expand(len(x), k).contiguous()
+    return torch.searchsorted(keep.cumsum(dim=1), places)  # where the count of the kept reaches 1, 2, ..., k
 
 
 def pack_indices(index: Tensor, d: int) -> Tensor:

@@ -8,13 +8,12 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from toys import Watch, split
+from toys import split, watched
 
 from fedsign.config import Config
 from fedsign.errors import FedsignError
 from fedsign.execution import setup
 from fedsign.execution.serial import SerialTraining
-from fedsign.simulator import Simulator
 
 D = 24_794  # parameters of lenet_small on MNIST; weights alone 24 680, biases 114
 PLANE = 24_800  # D bits in whole bytes
@@ -173,10 +172,7 @@ STATEFUL = ("dlion", "dlion algorithm.sync=false", "mv_sto_signsgd algorithm.loc
 @pytest.mark.parametrize("case", ["fedsmu", "fed_locallion", "signsgd algorithm.theta=0.9", *STATEFUL])
 def test_absent_clients_keep_their_state(resolved, targets, case):
     given = (*split(case), *CONSENSUS, f"dataset.targets={targets}", "cohort=3", "rounds=8")
-    config = Config(resolved(*given))
-    simulator = Simulator(config, setup.build(config))
-    seen = Watch(simulator)
-    simulator.run(seen, seen, seen)
+    seen = watched(Config(resolved(*given)))
     for (before, after), clients in zip(itertools.pairwise(seen.states), seen.cohorts, strict=True):
         changed = [i for i in range(12) if any(not torch.equal(before[k][i], after[k][i]) for k in before)]
         assert changed == clients

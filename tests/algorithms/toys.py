@@ -6,10 +6,12 @@ from omegaconf import OmegaConf
 
 from fedsign import cli, config
 from fedsign.algorithms.base import Round
+from fedsign.execution import setup
+from fedsign.execution.ranks import Ranks
 from fedsign.local.streams import Streams
 from fedsign.local.training import LocalTraining, Trained
 from fedsign.models.parameters import Layout, Segment
-from fedsign.simulator import SERVER
+from fedsign.simulator import SERVER, Simulator
 
 
 def algorithm(name, **keys):
@@ -68,6 +70,14 @@ def fair_signs(n, d, seed=0):
 def split(case):
     """``"fedsmu algorithm.bits=3"`` as overrides."""
     return [f"algorithm={case.split()[0]}", *case.split()[1:]]
+
+
+def watched(config):
+    """Run a config, and return what was seen of it: a `Watch`."""
+    simulator = Simulator(config, setup.build(config))
+    seen = Watch(simulator)
+    simulator.run(Ranks(), seen, seen, seen)
+    return seen
 
 
 class Watch:
