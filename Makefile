@@ -18,7 +18,7 @@ $(VENV)/installed: pyproject.toml constraints.txt | $(BIN)/python
 	@touch $@
 
 $(VENV)/installed-test: $(VENV)/installed
-	$(PIP) --editable '.[test,joblib]'
+	$(PIP) --editable '.[test,joblib,slurm]'
 	@touch $@
 
 run: $(VENV)/installed  ## the main job: three methods on real data, a table and a plot

@@ -72,12 +72,16 @@ def _reported(arguments: Sequence[str]) -> Iterator[None]:
         if not {"-m", "--multirun"}.isdisjoint(arguments):
             print(f"the sweep goes on with: {shlex.join(['fedsign', *arguments])}", file=sys.stderr)
         sys.exit(128 + interrupted.number if isinstance(interrupted, Interrupted) else 130)
+    except RuntimeError as error:
+        if debug or "slurm" not in str(error):  # what submitit raises where there is no SLURM
+            raise
+        _fail(f"hardware=slurm: {error}", 2)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except OSError as error:  # Hydra could not create the run directory
         if debug:
             raise
-        _fail(f"output: {error.filename}: {error.strerror}", 2)
+        _fail(f"output: {f'{error.filename}: ' if error.filename else ''}{error.strerror}", 2)
 
 
 def _task(cfg: DictConfig) -> float | None:

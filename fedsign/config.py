@@ -1,7 +1,7 @@
 """The config as one validated object: every shared key, its type, its range and the checks across keys.
 
-The group nodes (dataset, partition, model, algorithm) carry a ``_target_``: the options class that states their own
-keys. None of this imports torch.
+The group nodes (dataset, partition, model, algorithm, attack) carry a ``_target_``: the options class that states their
+own keys. None of this imports torch.
 """
 
 from __future__ import annotations
@@ -33,8 +33,9 @@ if TYPE_CHECKING:
     from fedsign.data.dataset import Dataset
     from fedsign.federation.partition import Partition
     from fedsign.models.model import ModelSpec
+    from fedsign.robust.attacks import Attack
 
-GROUPS = ("dataset", "partition", "model", "algorithm")
+GROUPS = ("dataset", "partition", "model", "attack", "algorithm")
 # Keys that say where, when and beside what a run happens, not what it computes.
 NOT_THE_EXPERIMENT = ("output", "dry_run", "resume", "checkpoint", "tracking", "report")
 NOT_OF_HARDWARE = ("name", "workers")  # the numbers are the same with any number of workers
@@ -104,13 +105,6 @@ class Hardware:
 
 
 @options
-class Attack:
-    """Byzantine behaviour: ``attack.*``."""
-
-    name: Literal["none"]
-
-
-@options
 class Tracking:
     """Where metrics go besides the CSV files: ``tracking.*``."""
 
@@ -148,7 +142,6 @@ SECTIONS: dict[str, type] = {
     "stop": Stop,
     "checkpoint": Checkpoint,
     "hardware": Hardware,
-    "attack": Attack,
     "tracking": Tracking,
     "report": Report,
 }
@@ -161,8 +154,8 @@ class Config:
 
     Attributes:
         resolved: the plain nested dict that is written to ``config.yaml``.
-        local, eval, stop, checkpoint, hardware, attack, tracking, report: the sections.
-        dataset, partition, model, algorithm: what the group nodes describe.
+        local, eval, stop, checkpoint, hardware, tracking, report: the sections.
+        dataset, partition, model, algorithm, attack: what the group nodes describe.
     """
 
     local: Local
@@ -170,13 +163,13 @@ class Config:
     stop: Stop
     checkpoint: Checkpoint
     hardware: Hardware
-    attack: Attack
     tracking: Tracking
     report: Report
     dataset: Dataset
     partition: Partition
     model: ModelSpec
     algorithm: Algorithm
+    attack: Attack
 
     def __init__(self, resolved: Mapping[str, Any]):
         """Validate a resolved config.
@@ -220,6 +213,7 @@ class Config:
     def _check_cohort(self) -> None:
         if self.cohort > self.clients:
             raise ConfigError(f"cohort={self.cohort}: must be at most the number of clients, clients={self.clients}")
+        self.attack.attackers(self.seed, self.clients)
 
     def _check(self) -> None:
         local = self.local
@@ -236,6 +230,7 @@ class Config:
         if not self.dataset.fixed_clients():
             self.partition.check(self.dataset, self.clients)
         self.algorithm.check(self)
+        self.attack.check(self)
 
 
 def build(node: Mapping[str, Any], prefix: str) -> Any:

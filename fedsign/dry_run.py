@@ -25,7 +25,8 @@ class Untrained(LocalTraining):
         self.streams, self.lr, self.layout = streams, local.lr, layout
         self.clients = streams.clients
         self.samples = torch.full((len(self.clients),), samples)
-        self.steps = torch.full((len(self.clients),), local.steps_of(samples))
+        self.step_counts = [local.steps_of(samples)] * len(self.clients)
+        self.steps = torch.tensor(self.step_counts)
 
     def train(
         self,
@@ -80,7 +81,8 @@ def dry_run(config: Config) -> dict[str, Any]:
         "tensors": [
             {"name": s.name, "shape": list(s.shape), "part": _part(s.start, layout.coded, layout.parameters)}
             for s in layout.segments
-        ],
+        ]
+        + [{"name": name, "shape": list(tensor.shape), "part": "frozen"} for name, tensor in model.frozen.items()],
         "client_sizes": sizes,
         "bits_per_round": {
             "uplink": config.cohort * sum(up.values()),

@@ -7,6 +7,7 @@ import os
 import shlex
 import sys
 import time
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from hydra.core.hydra_config import HydraConfig
@@ -44,7 +45,7 @@ def run(resolved: dict[str, Any]) -> dict[str, Any]:
         return _show_partition(config)
     directory = RunDirectory(config)
     first = not TORCHRUN or os.environ["RANK"] == "0"
-    with directory.locked() if first else contextlib.nullcontext():
+    with _disk_errors(directory), directory.locked() if first else contextlib.nullcontext():
         if directory.status == "finished":
             print(f"{directory.path}: finished already; resume=never starts over")
             return directory.summary()
@@ -53,6 +54,16 @@ def run(resolved: dict[str, Any]) -> dict[str, Any]:
         if config.dry_run:
             return _dry_run(config, directory)
         return _simulate(config, directory)
+
+
+@contextlib.contextmanager
+def _disk_errors(directory: RunDirectory) -> Iterator[None]:
+    """Tell in one line why something could not be written."""
+    try:
+        yield
+    except OSError as error:
+        reason = error.strerror or error
+        raise FedsignError(f"output={directory.path}: {reason}; what was written so far is intact") from error
 
 
 def _show_partition(config: Config) -> dict[str, Any]:
@@ -101,7 +112,7 @@ def _simulate(config: Config, directory: RunDirectory) -> dict[str, Any]:
 
         def body(ranks: Ranks) -> dict[str, Any]:
             if not ranks.first:
-                with interrupts.held():
+                with _disk_errors(directory), interrupts.held():
                     simulator.run(ranks, None, None, interrupts)
                 return {"status": HELPED}
             return _first_rank(config, directory, simulator, ranks, interrupts, started)
@@ -128,9 +139,8 @@ def _first_rank(
         bar = RoundProgress(config.algorithm.title, config.rounds, simulator.t)
         with bar as progress, interrupts.held():
             status = simulator.run(ranks, tracker, progress, interrupts)
-        directory.write_model(
-            {name: tensor.cpu().numpy() for name, tensor in simulator.layout.named(simulator.model()).items()}
-        )
+        tensors = simulator.executor.model.named(simulator.model())
+        directory.write_model({name: tensor.cpu().numpy() for name, tensor in tensors.items()})
         summary = {"status": status} | _identity(config, simulator.layout) | tracker.summary()
         summary |= {"wall_seconds": round(simulator.counters["seconds"], 3)}
         summary |= {"session_seconds": round(time.monotonic() - started, 3)}
@@ -142,8 +152,6 @@ def _first_rank(
         again = shlex.join(["fedsign", "--config-dir", str(directory.path), "--config-name", "config"])
         print(f"{interrupted}: stopped after round {simulator.t}; go on with: {again}", file=sys.stderr)
         raise
-    except OSError as error:
-        raise FedsignError(f"output={directory.path}: {error.strerror}; what was written so far is intact") from error
     finally:
         tracker.close(summary, failed=summary["status"] == "failed")
     return summary

@@ -7,6 +7,7 @@ imports torch, so that a wrong value is reported before anything heavy is loaded
 from __future__ import annotations
 
 import difflib
+import math
 from collections.abc import Callable, Iterable, Mapping
 from typing import Annotated, Any, Literal, TypeVar, dataclass_transform, get_args
 
@@ -26,9 +27,11 @@ NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False, description="a n
 Fraction = Annotated[float, Field(gt=0, le=1, description="a number in (0, 1]")]
 Momentum = Annotated[float, Field(ge=0, lt=1, description="a number in [0, 1)")]
 Finite = Annotated[float, Field(allow_inf_nan=False, description="a finite number")]
+QuantisationLevels = Annotated[int, Field(ge=1, le=32767, description="an integer from 1 to 32767")]
+Count = NonNegativeInt | Annotated[float, Field(gt=0, lt=1, description="a fraction in (0, 1)")]
 Seed = Annotated[int, Field(ge=0, lt=2**63, description="an integer >= 0 and < 2^63")]
 SignZero = Literal["plus", "random", "zero"]
-Codes = Literal["all", "weights"]
+Codes = Literal["all", "weights", "no-last-layer"]
 
 _STRICT = ConfigDict(extra="forbid", strict=True)
 
@@ -37,6 +40,11 @@ _STRICT = ConfigDict(extra="forbid", strict=True)
 def options(cls: type[T]) -> type[T]:
     """Make `cls` a frozen dataclass whose values are checked when it is built."""
     return pydantic_dataclass(frozen=True, kw_only=True, config=_STRICT)(cls)  # type: ignore[return-value]
+
+
+def count(share: float, of: int) -> int:
+    """A `Count` as a number: an integer is itself, a fraction is of `of`, to the nearest and halves up."""
+    return share if isinstance(share, int) else math.floor(share * of + 0.5)
 
 
 def closest(value: object, allowed: Iterable[str]) -> str:

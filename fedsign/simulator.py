@@ -21,6 +21,7 @@ from fedsign.federation.state import ClientStates
 from fedsign.interrupt import Interrupted, Interrupts
 from fedsign.local.streams import Streams
 from fedsign.metrics import MagnitudeUniformity
+from fedsign.robust.messages import forge
 from fedsign.tracking.checkpoint import Checkpoints, Snapshot
 from fedsign.tracking.progress import RoundProgress
 from fedsign.tracking.tracker import Tracker
@@ -44,6 +45,7 @@ class Simulator:
         self.ranks = Ranks()
         self.server: dict[str, Tensor] = self.algorithm.init(setup.initial[:d].clone(), self.layout)
         self.tail = setup.initial[d:].clone()
+        self.attackers = config.attack.attackers(config.seed, config.clients)
         self.counters = {"uplink_bits": 0.0, "uplink_bits_formula": 0.0, "downlink_bits": 0.0}
         self.counters |= {"seconds": 0.0, "dropped": 0.0}
         self.checkpoints = Checkpoints(config.output / "checkpoint")
@@ -178,12 +180,9 @@ class Simulator:
         return rows
 
     def _aggregate(self, t: int, clients: list[int], uplink: Rows, columns: Columns) -> None:
-        """The server's side: count the bytes, hand them to the method, average the tail."""
-        self.counters["uplink_bits"] += sum(_bits(rows) for rows in uplink.values())
+        """The server's side: let attackers write theirs, count the bytes, hand them to the method, average the tail."""
         samples = [len(self.executor.parts[c]) for c in clients]
         steps = torch.tensor([self.config.local.steps_of(s) for s in samples])
-        self.counters["uplink_bits_formula"] += self.algorithm.cohort_bits_formula(self.layout, steps)
-        self.counters["uplink_bits_formula"] += len(clients) * 32 * self.layout.tail
         round = Round(
             t=t,
             clients=clients,
@@ -194,8 +193,15 @@ class Simulator:
             layout=self.layout,
             streams=Streams(self.config.seed, t, [SERVER], self.executor.device),
             log=columns.__setitem__,
+            attackers=self.attackers.intersection(clients),
         )
+        if self.attackers:
+            round.log("attackers", len(round.attackers))
         try:
+            forge(self.config.attack, self.algorithm, self.server, uplink, round)
+            self.counters["uplink_bits"] += sum(_bits(rows) for rows in uplink.values())
+            self.counters["uplink_bits_formula"] += self.algorithm.cohort_bits_formula(self.layout, steps)
+            self.counters["uplink_bits_formula"] += len(clients) * 32 * self.layout.tail
             tails = uplink.pop(TAIL)
             self.server = self.algorithm.server(self.server, uplink, round)
             if self.layout.tail:

@@ -11,7 +11,7 @@ are validated before torch is loaded.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
@@ -22,6 +22,7 @@ from fedsign.options import Codes, options
 if TYPE_CHECKING:
     from torch import Tensor as Tensor
 
+    from fedsign.codecs import Codec as Codec
     from fedsign.config import Config
     from fedsign.local.streams import Streams as Streams
     from fedsign.local.training import LocalTraining as LocalTraining
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     State = dict[str, Tensor]
     Downlink = dict[str, Tensor]  # message part to its bytes, uint8 [length]: the same for every client
     Uplink = dict[str, list[Tensor]]  # message part to one row of bytes per client, in the order of the cohort
+    Message = dict[str, Codec | Sequence[Codec]]  # message part to its codec, or to one codec per client
 
 
 @dataclass(frozen=True)
@@ -46,6 +48,7 @@ class Round:
         layout: of the flat vector (tensors and their places).
         streams: the server's random draws, [1, d].
         log: ``log(name, value)`` writes a column of metrics.csv.
+        attackers: ids of the Byzantine clients of the cohort; no server knows them, only an oracle may look.
     """
 
     t: int
@@ -57,6 +60,7 @@ class Round:
     layout: Layout
     streams: Streams
     log: Callable[[str, float], None]
+    attackers: frozenset[int] = frozenset()
 
     @property
     def d(self) -> int:
@@ -125,6 +129,18 @@ class Algorithm(ABC):
     def weights(self, round: Round) -> Tensor | None:
         """Weights [n] of the clients in an average, summing to one; None is uniform. The tail follows them too."""
         return None
+
+    def message(self, server: State, round: Round) -> Message:
+        """The codec of every part of the uplink that stands for d values: with them an attacker reads and writes.
+
+        Parts that are not named stay as the client sent them; a method that names
+        none is not attacked by messages.
+        """
+        return {}
+
+    def combine(self, rows: list[Tensor], codec: Codec, round: Round) -> Tensor:
+        """What the server makes of one such part, [d]: the mean with the method's weights, if it has no other rule."""
+        return codec.mean(rows, round.d, self.weights(round))
 
     def models(self, server: State) -> dict[str, Tensor]:
         """The models [d] to evaluate, by the prefix of their columns; ``test`` is the one that is saved."""

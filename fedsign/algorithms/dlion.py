@@ -13,7 +13,7 @@ from fedsign.algorithms.base import Algorithm, receive, send
 from fedsign.options import Momentum, NonNegative, Positive, SignZero, options
 
 if TYPE_CHECKING:
-    from fedsign.algorithms.base import Downlink, Layout, LocalTraining, Round, State, Streams, Tensor, Uplink
+    from fedsign.algorithms.base import Downlink, Layout, LocalTraining, Message, Round, State, Streams, Tensor, Uplink
 
 
 @options
@@ -96,6 +96,10 @@ class DLion(Algorithm):
     def models(self, server: State) -> dict[str, Tensor]:
         """The mean of the workers' models, absent ones included."""
         return {"test": server["x"] if self.sync else server["x"].mean(dim=0)}
+
+    def message(self, server: State, round: Round) -> Message:
+        """Signs."""
+        return {"delta": codecs.sign(self.sign_zero)}
 
     def uplink_bits_formula(self, layout: Layout) -> float:
         """d, or 2 d where Sign(0) = 0."""

@@ -12,7 +12,7 @@ from fedsign.algorithms.base import Algorithm, receive
 from fedsign.options import Momentum, NonNegative, Positive, SignZero, options
 
 if TYPE_CHECKING:
-    from fedsign.algorithms.base import Downlink, Layout, LocalTraining, Round, State, Streams, Tensor, Uplink
+    from fedsign.algorithms.base import Downlink, Layout, LocalTraining, Message, Round, State, Streams, Tensor, Uplink
 
 
 @options
@@ -42,6 +42,10 @@ class FedLocalLion(Algorithm):
     def server(self, server: State, uplink: Uplink, round: Round) -> State:
         """x_{t+1} = x_t + η_g 1/n Σ Δ_t^i."""
         return {"x": server["x"] + self.server_lr * codecs.Float32().mean(uplink["Delta"], round.d)}
+
+    def message(self, server: State, round: Round) -> Message:
+        """Δ_t^i in full."""
+        return {"Delta": codecs.Float32()}
 
     def uplink_bits_formula(self, layout: Layout) -> float:
         """32 d."""
@@ -78,6 +82,10 @@ class FedGlobalLion(Algorithm):
         U = codecs.signs(U[None], self.sign_zero, round.streams)[0]  # U_t
         M = self.beta_2 * M + (1 - self.beta_2) * G  # M_t
         return {"x": x + self.gamma_1 * (U - self.gamma_2 * x), "M": M}
+
+    def message(self, server: State, round: Round) -> Message:
+        """g_t^i in full."""
+        return {"g": codecs.Float32()}
 
     def uplink_bits_formula(self, layout: Layout) -> float:
         """32 d."""

@@ -12,7 +12,7 @@ from fedsign.algorithms.base import Algorithm, receive, send
 from fedsign.options import Momentum, Positive, options
 
 if TYPE_CHECKING:
-    from fedsign.algorithms.base import Downlink, Layout, LocalTraining, Round, State, Streams, Tensor, Uplink
+    from fedsign.algorithms.base import Downlink, Layout, LocalTraining, Message, Round, State, Streams, Tensor, Uplink
 
 
 @options
@@ -40,7 +40,7 @@ class FedLion(Algorithm):
         x, m = receive(downlink["x"]), receive(downlink["m"])
         lion = Lion(beta_1=self.beta_1, beta_2=self.beta_2, lr=self.lr, start={"m": m}, counted=True)
         final = local.train(x, optimizer=lion).optimizer
-        Delta = codecs.encode_each([signs_of(E) for E in local.steps.tolist()], final["count"])
+        Delta = codecs.encode_each([signs_of(E) for E in local.step_counts], final["count"])
         return {"Delta": Delta, "m": codecs.Float32().encode(final["m"])}, {}
 
     def server(self, server: State, uplink: Uplink, round: Round) -> State:
@@ -48,6 +48,10 @@ class FedLion(Algorithm):
         Delta = codecs.mean_of_each([signs_of(E) for E in round.steps.tolist()], uplink["Delta"], round.d)
         m = codecs.Float32().mean(uplink["m"], round.d)
         return {"x": server["x"] - self.lr * Delta, "m": m}
+
+    def message(self, server: State, round: Round) -> Message:
+        """Sums of E signs, and m in full."""
+        return {"Delta": [signs_of(E) for E in round.steps.tolist()], "m": codecs.Float32()}
 
     def uplink_bits_formula(self, layout: Layout, E: int = 1) -> float:
         """d ⌈log2(2E+1)⌉ + 32 d."""

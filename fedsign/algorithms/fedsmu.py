@@ -12,7 +12,7 @@ from fedsign.algorithms.base import Algorithm, receive
 from fedsign.options import Fraction, Momentum, NonNegative, Positive, SignZero, options
 
 if TYPE_CHECKING:
-    from fedsign.algorithms.base import Downlink, Layout, LocalTraining, Round, State, Streams, Tensor, Uplink
+    from fedsign.algorithms.base import Downlink, Layout, LocalTraining, Message, Round, State, Streams, Tensor, Uplink
 
 
 @options
@@ -48,6 +48,10 @@ class FedSMU(Algorithm):
             u = codecs.signs(u[None], self.sign_zero, round.streams)[0]
         gamma_1 = self.gamma_1 * self.gamma_1_decay ** (round.t - 1)
         return {"x": x + gamma_1 * (u - self.gamma_2 * x)}
+
+    def message(self, server: State, round: Round) -> Message:
+        """u_t^i in the bits of the ablation."""
+        return {"u": self._codec()}
 
     def uplink_bits_formula(self, layout: Layout) -> float:
         """d, or 2 d where Sign(0) = 0; b d in the b-bit ablations."""

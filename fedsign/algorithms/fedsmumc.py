@@ -12,7 +12,7 @@ from fedsign.algorithms.base import Algorithm, receive, send
 from fedsign.options import Momentum, NonNegative, Positive, SignZero, options
 
 if TYPE_CHECKING:
-    from fedsign.algorithms.base import Downlink, Layout, LocalTraining, Round, State, Streams, Tensor, Uplink
+    from fedsign.algorithms.base import Downlink, Layout, LocalTraining, Message, Round, State, Streams, Tensor, Uplink
 
 
 @options
@@ -50,6 +50,10 @@ class FedSMUMC(Algorithm):
         M = codecs.Float32().mean(uplink["m"], round.d)
         u = codecs.sign(self.sign_zero).mean(uplink["u"], round.d)
         return {"x": x + self.gamma_1 * (u - self.gamma_2 * x), "M": M}
+
+    def message(self, server: State, round: Round) -> Message:
+        """The signs and the momentum."""
+        return {"u": codecs.sign(self.sign_zero), "m": codecs.Float32()}
 
     def uplink_bits_formula(self, layout: Layout) -> float:
         """33 d, or 34 d where Sign(0) = 0."""

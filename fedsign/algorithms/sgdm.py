@@ -8,16 +8,17 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, ClassVar
 
 from fedsign import codecs
-from fedsign.algorithms.base import Algorithm, receive
+from fedsign.algorithms.base import receive
 from fedsign.options import Momentum, Positive, options
+from fedsign.robust.rule import Aggregated
 
 if TYPE_CHECKING:
-    from fedsign.algorithms.base import Downlink, Layout, LocalTraining, Round, State, Streams, Tensor, Uplink
+    from fedsign.algorithms.base import Downlink, Layout, LocalTraining, Message, Round, State, Streams, Tensor, Uplink
 
 
 @options
-class SGDM(Algorithm):
-    """m ← μ m + 1/n Σ g_i (heavy ball), x ← x − γ m."""
+class SGDM(Aggregated):
+    """m ← μ m + 1/n Σ g_i (heavy ball), or Agg(g_1, ..., g_n) instead of the mean; x ← x − γ m."""
 
     title: ClassVar[str] = "SGDwM"
 
@@ -35,8 +36,12 @@ class SGDM(Algorithm):
 
     def server(self, server: State, uplink: Uplink, round: Round) -> State:
         """Momentum and step."""
-        m = self.momentum * server["m"] + codecs.Float32().mean(uplink["g"], round.d)
+        m = self.momentum * server["m"] + self.combine(uplink["g"], codecs.Float32(), round)
         return {"x": server["x"] - self.server_lr * m, "m": m}
+
+    def message(self, server: State, round: Round) -> Message:
+        """g_i in full."""
+        return {"g": codecs.Float32()}
 
     def uplink_bits_formula(self, layout: Layout) -> float:
         """32 d."""

@@ -13,7 +13,7 @@ from fedsign.algorithms.base import Algorithm, receive, send
 from fedsign.options import Fraction, Momentum, NonNegative, Positive, SignZero, options
 
 if TYPE_CHECKING:
-    from fedsign.algorithms.base import Downlink, Layout, LocalTraining, Round, State, Streams, Tensor, Uplink
+    from fedsign.algorithms.base import Downlink, Layout, LocalTraining, Message, Round, State, Streams, Tensor, Uplink
 
 
 @options
@@ -65,6 +65,10 @@ class SignSGD(SignDescent):
         """Step along the mean sign or the vote."""
         s = codecs.sign(self.sign_zero).mean(uplink["s"], round.d)
         return self.descend(server, self.vote(s, round) if self.aggregate == "majority" else s, round)
+
+    def message(self, server: State, round: Round) -> Message:
+        """Signs."""
+        return {"s": codecs.sign(self.sign_zero)}
 
     def uplink_bits_formula(self, layout: Layout) -> float:
         """d, or 2 d where Sign(0) = 0."""

@@ -14,7 +14,7 @@ from fedsign.algorithms.signsgd import SignDescent
 from fedsign.options import Momentum, NonNegativeInt, Positive, options
 
 if TYPE_CHECKING:
-    from fedsign.algorithms.base import Downlink, Layout, LocalTraining, Round, State, Streams, Tensor, Uplink
+    from fedsign.algorithms.base import Downlink, Layout, LocalTraining, Message, Round, State, Streams, Tensor, Uplink
 
 
 def sto_sign(v: Tensor, R: float | Tensor, streams: Streams) -> list[Tensor]:
@@ -51,6 +51,10 @@ class MVStoSignSGD(SignDescent):
         s = codecs.Sign("random").mean(uplink["s"], round.d)
         return self.descend(server, self.vote(s, round), round)
 
+    def message(self, server: State, round: Round) -> Message:
+        """Signs."""
+        return {"s": codecs.Sign("random")}
+
     def uplink_bits_formula(self, layout: Layout) -> float:
         """d: a random sign has no zero."""
         return layout.coded
@@ -75,6 +79,10 @@ class StoSignSGD(Algorithm):
     def server(self, server: State, uplink: Uplink, round: Round) -> State:
         """Step along the mean sign."""
         return {"x": server["x"] - self.server_lr * codecs.Sign("random").mean(uplink["s"], round.d)}
+
+    def message(self, server: State, round: Round) -> Message:
+        """Signs."""
+        return {"s": codecs.Sign("random")}
 
     def uplink_bits_formula(self, layout: Layout) -> float:
         """d: a random sign has no zero."""

@@ -13,7 +13,7 @@ from fedsign.algorithms.base import Algorithm, need_plain_sgd, receive
 from fedsign.options import NonNegative, Positive, PositiveOrInf, SignZero, options
 
 if TYPE_CHECKING:
-    from fedsign.algorithms.base import Downlink, Layout, LocalTraining, Round, State, Streams, Tensor, Uplink
+    from fedsign.algorithms.base import Downlink, Layout, LocalTraining, Message, Round, State, Streams, Tensor, Uplink
     from fedsign.config import Config
 
 
@@ -49,6 +49,10 @@ class ZSign(Algorithm):
         Delta = codecs.sign(self.sign_zero).mean(uplink["Delta"], round.d)
         round.log("server_step", self.server_lr * round.lr)
         return {"x": server["x"] - self.server_lr * round.lr * Delta}
+
+    def message(self, server: State, round: Round) -> Message:
+        """Signs."""
+        return {"Delta": codecs.sign(self.sign_zero)}
 
     def uplink_bits_formula(self, layout: Layout) -> float:
         """d, or 2 d where Sign(0) = 0."""

@@ -8,14 +8,20 @@ if TYPE_CHECKING:
     from fedsign.codecs.codec import Codec as Codec
     from fedsign.codecs.codec import mean_of_each as mean_of_each
     from fedsign.codecs.dense import Float32 as Float32
+    from fedsign.codecs.entropy import EntropyCoded as EntropyCoded
+    from fedsign.codecs.entropy import entropy_coded as entropy_coded
+    from fedsign.codecs.hadamard import Hadamard as Hadamard
     from fedsign.codecs.integer import Integer as Integer
     from fedsign.codecs.integer import encode_each as encode_each
+    from fedsign.codecs.mask import Mask as Mask
+    from fedsign.codecs.masked_noise import MaskedNoise as MaskedNoise
     from fedsign.codecs.onebit import Sign as Sign
     from fedsign.codecs.onebit import Ternary as Ternary
     from fedsign.codecs.onebit import sign as sign
     from fedsign.codecs.onebit import signs as signs
     from fedsign.codecs.qsgd import QSGD as QSGD
     from fedsign.codecs.scaled import ScaledSign as ScaledSign
+    from fedsign.codecs.scaled import StochasticSign as StochasticSign
     from fedsign.codecs.sparse import HeavySign as HeavySign
     from fedsign.codecs.sparse import TopK as TopK
     from fedsign.codecs.uniform import Uniform as Uniform
@@ -28,10 +34,14 @@ else:
             "choice": ["Contraction", "chosen"],
             "codec": ["Codec", "mean_of_each"],
             "dense": ["Float32"],
+            "entropy": ["EntropyCoded", "entropy_coded"],
+            "hadamard": ["Hadamard"],
             "integer": ["Integer", "encode_each"],
+            "mask": ["Mask"],
+            "masked_noise": ["MaskedNoise"],
             "onebit": ["Sign", "Ternary", "sign", "signs"],
             "qsgd": ["QSGD"],
-            "scaled": ["ScaledSign"],
+            "scaled": ["ScaledSign", "StochasticSign"],
             "sparse": ["HeavySign", "TopK"],
             "uniform": ["Uniform"],
         },

@@ -18,7 +18,7 @@ def packed_length(d: int) -> int:
 
 
 def pack(bits: Tensor) -> Tensor:
-    """Pack booleans [n, d] into uint8 [n, ceil(d/8)]."""
+    """Pack booleans, or integers 0 and 1, [n, d] into uint8 [n, ceil(d/8)]."""
     if bits.device.type == "cpu":
         return torch.from_numpy(np.packbits(bits.numpy(), axis=1))
     n, d = bits.shape
@@ -47,17 +47,22 @@ def check_padding(data: Tensor, d: int) -> None:
 
 def pack_symbols(symbols: Tensor, k: int) -> Tensor:
     """Pack integers [n, d] from 0 to 2^k - 1 into k planes, the highest digit first: uint8 [n, k ceil(d/8)]."""
-    return torch.cat([pack((symbols >> digit) & 1 == 1) for digit in reversed(range(k))], dim=1)
+    symbols = symbols.to(_symbol_type(k))
+    return torch.cat([pack((symbols >> digit) & 1) for digit in reversed(range(k))], dim=1)
 
 
 def unpack_symbols(data: Tensor, d: int, k: int) -> Tensor:
     """Integers [n, d], int32, of k planes [n, k ceil(d/8)]. Raises PayloadError with the row if padding is not zero."""
-    symbols = torch.zeros(len(data), d, dtype=torch.int32, device=data.device)
+    symbols = torch.zeros(len(data), d, dtype=_symbol_type(k), device=data.device)
     for plane in data.split(packed_length(d), dim=1):
         plane = plane.contiguous()
         check_padding(plane, d)
-        symbols = (symbols << 1) | unpack(plane, d)
-    return symbols
+        symbols = (symbols << 1) | unpack(plane, d).view(torch.uint8)
+    return symbols.to(torch.int32)
+
+
+def _symbol_type(k: int) -> torch.dtype:
+    return torch.uint8 if k <= 8 else torch.int32  # a quarter of the traffic where it fits
 
 
 def count(rows: list[Tensor], d: int) -> Tensor:

@@ -4,16 +4,29 @@ from __future__ import annotations
 
 import contextlib
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 from torch import Tensor
 
 from fedsign.errors import NotFiniteError, PayloadError
+from fedsign.local.streams import Streams
 
 
 class Codec(ABC):
-    """Values [n, d] to n rows of bytes, one per client, and back. Lengths are exact: 8 bits a byte of the rows."""
+    """Values [n, d] to n rows of bytes, one per client, and back. Lengths are exact: 8 bits a byte of the rows.
+
+    Attributes:
+        k: bits of a symbol, where a row ends in as many planes of packed bits; 0 where it does not.
+    """
+
+    k: int = 0
+
+    def symbols(self, d: int) -> int:
+        """How many symbols the planes hold: one a value, unless a codec says otherwise."""
+        return d
+
+    encode: Callable[..., list[Tensor]]  # what is encoded, and with which draws, differs from codec to codec
 
     @abstractmethod
     def length(self, d: int) -> int:
@@ -22,6 +35,14 @@ class Codec(ABC):
     def unpadded_bits(self, d: int) -> int:
         """Bits of a row before it is padded to whole bytes: what papers count."""
         return 8 * self.length(d)
+
+    def write(self, x: Tensor, streams: Streams) -> list[Tensor]:
+        """Rows of the legal messages nearest to any finite values [n, d]; `encode` where it takes any such values.
+
+        Raises:
+            PayloadError: a value is not finite.
+        """
+        return self.encode(x, streams)
 
     @abstractmethod
     def decode(self, rows: list[Tensor], d: int) -> Tensor:
@@ -87,3 +108,14 @@ def finite(x: Tensor) -> Tensor:
 def may_hold(mask: Tensor) -> bool:
     """Whether any entry holds, where looking is free: on a CPU. Elsewhere yes, rather than wait for the device."""
     return mask.device.type != "cpu" or bool(mask.any())
+
+
+def norm(x: Tensor) -> Tensor:
+    """ℓ2 norm of every row of x [n, d], [n, 1], whose squares need not lie in the range of float32."""
+    largest = torch.linalg.vector_norm(x, torch.inf, dim=1, keepdim=True)
+    return largest * torch.linalg.vector_norm(x / nonzero(largest), dim=1, keepdim=True)
+
+
+def nonzero(x: Tensor) -> Tensor:
+    """Numbers x >= 0 to divide by, where 0 / 0 is to be 0."""
+    return x.clamp(min=torch.finfo(torch.float32).tiny)

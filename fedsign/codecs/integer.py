@@ -10,6 +10,7 @@ from torch import Tensor
 from fedsign.codecs import bits
 from fedsign.codecs.codec import Codec, finite, naming
 from fedsign.errors import PayloadError
+from fedsign.local.streams import Streams
 
 
 class Integer(Codec):
@@ -37,6 +38,10 @@ class Integer(Codec):
             problem = f"values to send are not integers in {self.low}..{self.high}"
             raise PayloadError(problem, int(illegal.nonzero()[0, 0]))
         return list(bits.pack_symbols(x.to(torch.int32) - self.low, self.k))
+
+    def write(self, x: Tensor, streams: Streams) -> list[Tensor]:
+        """Rows of the nearest integers of the range. Raises PayloadError if a value is not finite."""
+        return self.encode(finite(x).round().clamp(self.low, self.high))
 
     def decode(self, rows: list[Tensor], d: int) -> Tensor:
         """Integers [n, d], as float32. Raises PayloadError on a wrong length, padding, or a value beyond the range."""

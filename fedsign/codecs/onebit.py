@@ -18,6 +18,8 @@ class Sign(Codec):
         zero: ``random`` is a fair coin from the client's stream, ``plus`` is +1.
     """
 
+    k = 1
+
     def __init__(self, zero: str):
         self.zero = zero
 
@@ -56,6 +58,8 @@ class Sign(Codec):
 
 class Ternary(Codec):
     """Symbols {-1, 0, +1} in two bits: a plane of non-zeros, then a plane of positives; each padded to a byte."""
+
+    k = 2
 
     def length(self, d: int) -> int:
         """2 ceil(d / 8) bytes."""

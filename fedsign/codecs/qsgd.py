@@ -9,7 +9,9 @@ import torch
 from torch import Tensor
 
 from fedsign.codecs import bits
-from fedsign.codecs.codec import Codec, finite
+from fedsign.codecs.codec import Codec, finite, nonzero, norm
+from fedsign.codecs.dense import floats
+from fedsign.codecs.sparse import legal_scales
 from fedsign.errors import PayloadError
 from fedsign.local.streams import Streams
 
@@ -46,13 +48,11 @@ class QSGD(Codec):
         grouped = (t.split(self._groups(d), dim=1) for t in (finite(x), streams.uniform("rounding", d), symbols))
         norms = []
         for group, u, symbol in zip(*grouped, strict=True):
-            order = 2 if self.norm == "l2" else torch.inf
-            norm = torch.linalg.vector_norm(group, order, dim=1, keepdim=True, dtype=torch.float64).float()
-            level = (group.abs() / norm.clamp(min=torch.finfo(torch.float32).tiny)).clamp(max=1) * self.levels
+            norms.append(norm(group) if self.norm == "l2" else group.abs().amax(dim=1, keepdim=True))
+            level = group.abs().div_(nonzero(norms[-1])).mul_(self.levels)
             lower = level.floor()  # ℓ
-            level = lower + (u < level - lower)  # s ξ, of mean s |x_j| / ‖x‖
-            symbol.copy_(level * group.sign() + self.levels)
-            norms.append(norm)
+            level.sub_(lower).sub_(u).ceil_().add_(lower)  # ℓ + 1 if u < level − ℓ: s ξ, of mean s |x_j| / ‖x‖
+            symbol.copy_(level.copysign_(group).add_(self.levels))
         head = finite(torch.cat(norms, dim=1)).view(torch.uint8)
         return list(torch.cat([head, bits.pack_symbols(symbols, self.k)], dim=1))
 
@@ -60,14 +60,11 @@ class QSGD(Codec):
         """Q_s(x) [n, d]. Raises PayloadError on a wrong length, padding, a symbol of no level, or an illegal norm."""
         groups = self._groups(d)
         head, planes = self.stacked(rows, d).split([4 * len(groups), self.k * bits.packed_length(d)], dim=1)
-        norms = finite(head.reshape(-1).view(torch.float32).view(len(rows), -1))
+        norms = legal_scales(floats(head))
         symbols = bits.unpack_symbols(planes, d, self.k)
-        for illegal, what in (
-            (norms < 0, "a norm is negative"),
-            (symbols > 2 * self.levels, "a symbol is of no level"),
-        ):
-            if not illegal.is_meta and illegal.any():
-                raise PayloadError(what, int(illegal.nonzero()[0, 0]))
+        beyond = symbols > 2 * self.levels
+        if not beyond.is_meta and beyond.any():
+            raise PayloadError("a symbol is of no level", int(beyond.nonzero()[0, 0]))
         x = (symbols - self.levels).to(torch.float32)
         for i, group in enumerate(x.split(groups, dim=1)):
             group.mul_(norms[:, i : i + 1] / self.levels)

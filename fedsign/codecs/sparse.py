@@ -12,6 +12,7 @@ from torch import Tensor
 from fedsign.codecs import bits
 from fedsign.codecs.codec import Codec, finite, naming
 from fedsign.codecs.dense import floats
+from fedsign.codecs.entropy import compress, decompress
 from fedsign.codecs.onebit import sign
 from fedsign.errors import PayloadError
 from fedsign.local.streams import Streams
@@ -20,13 +21,13 @@ from fedsign.local.streams import Streams
 class TopK(Codec):
     """The k entries of largest |x_j| as they are, the others zero; of equal magnitudes those of lowest index are kept.
 
-    A row is the k values in float32, in the order of their indices, then the indices:
-    k (32 + ⌈log2 d⌉) bits, padded to a byte.
+    A row is the k values in float32, in the order of their indices, then the indices: k (32 + ⌈log2 d⌉) bits, padded to
+    a byte.
 
     Attributes:
         ratio: k / d, in (0, 1]; k is rounded down, and at least 1.
-        indices: ``fixed`` sends ⌈log2 d⌉ bits an index; ``shortest`` sends a bitmap of d bits instead where that is
-            shorter, which k and d alone decide.
+        indices: ``fixed`` sends ⌈log2 d⌉ bits an index; ``shortest`` whatever is shortest of these, a bitmap of d bits,
+            and that bitmap entropy coded, for every row apart, after a byte that says which it is.
     """
 
     def __init__(self, ratio: float, indices: Literal["fixed", "shortest"] = "fixed"):
@@ -37,23 +38,21 @@ class TopK(Codec):
         return max(1, int(self.ratio * d))
 
     def length(self, d: int) -> int:
-        """4 k + ceil(k ⌈log2 d⌉ / 8) bytes, or 4 k + ceil(d / 8) with a bitmap."""
-        return bits.packed_length(self.unpadded_bits(d))
+        """4 k + ceil(k ⌈log2 d⌉ / 8) bytes; of the shortest indices, the most that they take."""
+        fixed = bits.packed_length(self.unpadded_bits(d))
+        return fixed if self.indices == "fixed" else min(fixed, 4 * self.kept(d) + bits.packed_length(d)) + 1
 
     def unpadded_bits(self, d: int) -> int:
-        """k (32 + ⌈log2 d⌉), or 32 k + d."""
-        return 32 * self.kept(d) + (d if self._is_bitmap(d) else self.kept(d) * index_width(d))
+        """k (32 + ⌈log2 d⌉)."""
+        return self.kept(d) * (32 + index_width(d))
 
     def encode(self, x: Tensor, streams: Streams | None = None) -> list[Tensor]:
         """Rows of the largest entries of x [n, d]. Raises PayloadError if a value is not finite."""
-        n, d = x.shape
+        d = x.shape[1]
         index = largest(finite(x), self.kept(d))
         values = x.to(torch.float32).gather(1, index).view(torch.uint8)
-        if self._is_bitmap(d):
-            places = bits.pack(torch.zeros(n, d, dtype=torch.bool, device=x.device).scatter_(1, index, True))
-        else:
-            places = pack_indices(index, d)
-        return list(torch.cat([values, places], dim=1))
+        places = pack_indices(index, d) if self.indices == "fixed" else [_pack_shortest(i, d) for i in index]
+        return [torch.cat(parts) for parts in zip(values, places, strict=True)]
 
     def decode(self, rows: list[Tensor], d: int) -> Tensor:
         """The kept values [n, d], zero elsewhere.
@@ -63,22 +62,17 @@ class TopK(Codec):
                 beyond d, or are not k.
         """
         k = self.kept(d)
-        data = self.stacked(rows, d)
-        values = finite(floats(data[:, : 4 * k]))
-        places = data[:, 4 * k :].contiguous()
-        index = self._from_bitmap(places, k, d) if self._is_bitmap(d) else unpack_indices(places, k, d)
-        return torch.zeros(len(rows), d, device=values.device).scatter_(1, index, values)
-
-    def _is_bitmap(self, d: int) -> bool:
-        return self.indices == "shortest" and d < self.kept(d) * index_width(d)
-
-    def _from_bitmap(self, data: Tensor, k: int, d: int) -> Tensor:
-        bits.check_padding(data, d)
-        marked = bits.unpack(data, d)
-        wrong = marked.sum(dim=1) != k
-        if wrong.any():
-            raise PayloadError(f"the bitmap does not mark {k} entries", int(wrong.nonzero()[0, 0]))
-        return marked.nonzero()[:, 1].view(-1, k)
+        x = torch.zeros(len(rows), d, device=rows[0].device)
+        if self.indices == "fixed":
+            data = self.stacked(rows, d)
+            return x.scatter_(1, unpack_indices(data[:, 4 * k :], k, d), finite(floats(data[:, : 4 * k])))
+        for i, row in enumerate(rows):
+            with naming(i):
+                if row.dtype != torch.uint8 or row.dim() != 1 or not 4 * k < len(row) <= self.length(d):
+                    got = f"{tuple(row.shape)} {str(row.dtype).removeprefix('torch.')}"
+                    raise PayloadError(f"payload is {got}; expected at most {self.length(d)} bytes for {d} values")
+                x[i, _unpack_shortest(row[4 * k :], k, d)] = finite(floats(row[None, : 4 * k].clone()))[0]
+        return x
 
 
 class HeavySign(Codec):
@@ -167,18 +161,16 @@ def index_width(d: int) -> int:
 def largest(x: Tensor, k: int) -> Tensor:
     """Indices [n, k], increasing, of the k largest |x_j| of every row of x [n, d]; ties go to the lowest index."""
     magnitude = x.abs()
-    d = x.shape[1]
-    if x.device.type == "cpu":  # numpy's selection is several times as fast
-        threshold = torch.from_numpy(np.partition(magnitude.numpy(), d - k, axis=1)[:, d - k, None])
-    else:
-        threshold = magnitude.kthvalue(d - k + 1, dim=1, keepdim=True).values
-    above, tied = magnitude > threshold, magnitude == threshold
-    room = k - above.sum(dim=1, keepdim=True)  # for that many of the tied
-    if x.device.type == "cpu" and not (tied.sum(dim=1, keepdim=True) > room).any():
-        return (above | tied).nonzero()[:, 1].view(-1, k)
-    keep = above | (tied & (tied.cumsum(dim=1) <= room))
-    places = torch.arange(1, k + 1, device=x.device).expand(len(x), k).contiguous()
-    return torch.searchsorted(keep.cumsum(dim=1), places)  # where the count of the kept reaches 1, 2, ..., k
+    if x.device.type != "cpu":  # without a look at the values
+        return magnitude.argsort(dim=1, descending=True, stable=True)[:, :k].sort(dim=1).values
+    place = x.shape[1] - k  # numpy's selection is several times as fast as a sort
+    threshold = torch.from_numpy(np.partition(magnitude.numpy(), place, axis=1)[:, place, None])
+    keep = magnitude >= threshold
+    if (keep.sum(dim=1) > k).any():
+        tied = magnitude == threshold
+        room = k - (magnitude > threshold).sum(dim=1, keepdim=True)
+        keep &= ~tied | (tied.cumsum(dim=1) <= room)
+    return keep.nonzero()[:, 1].view(-1, k)
 
 
 def pack_indices(index: Tensor, d: int) -> Tensor:
@@ -204,6 +196,39 @@ def unpack_indices(data: Tensor, k: int, d: int) -> Tensor:
     illegal = (index[:, 1:] <= index[:, :-1]).any(dim=1) | (index[:, -1] >= d)
     if not data.is_meta and illegal.any():
         raise PayloadError(f"indices do not increase or lie beyond {d}", int(illegal.nonzero()[0, 0]))
+    return index
+
+
+FIXED, BITMAP, CODED = 0, 1, 2  # the first byte of the shortest indices
+
+
+def _pack_shortest(index: Tensor, d: int) -> Tensor:
+    """A byte and the shortest of three forms of the indices [k]."""
+    marked = torch.zeros(1, d, dtype=torch.uint8, device=index.device).index_fill_(1, index, 1)
+    code = torch.from_numpy(compress(marked[0].cpu().numpy(), 1)).to(index.device)
+    forms = {FIXED: pack_indices(index[None], d)[0], BITMAP: bits.pack(marked)[0], CODED: code}
+    tag = min(forms, key=lambda form: len(forms[form]))
+    return torch.cat([torch.tensor([tag], dtype=torch.uint8, device=index.device), forms[tag]])
+
+
+def _unpack_shortest(data: Tensor, k: int, d: int) -> Tensor:
+    """The indices [k]. Raises PayloadError."""
+    tag, data = int(data[0]), data[1:]
+    if tag not in (FIXED, BITMAP, CODED):
+        raise PayloadError(f"indices of form {tag}; expected 0, 1 or 2")
+    if tag == CODED:
+        marked = torch.from_numpy(decompress(data.cpu().numpy(), d, 1)).to(data.device)
+    else:
+        expected = bits.packed_length(k * index_width(d) if tag == FIXED else d)
+        if len(data) != expected:
+            raise PayloadError(f"{len(data)} bytes of indices; expected {expected}")
+        if tag == FIXED:
+            return unpack_indices(data[None], k, d)[0]
+        bits.check_padding(data[None], d)
+        marked = bits.unpack(data[None], d)[0]
+    index = marked.nonzero()[:, 0]
+    if len(index) != k:
+        raise PayloadError(f"{len(index)} indices; expected {k}")
     return index
 
 

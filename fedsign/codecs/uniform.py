@@ -8,6 +8,7 @@ from torch import Tensor
 from fedsign.codecs import bits
 from fedsign.codecs.codec import Codec, finite
 from fedsign.errors import PayloadError
+from fedsign.local.streams import Streams
 
 
 class Uniform(Codec):
@@ -34,6 +35,10 @@ class Uniform(Codec):
             raise PayloadError("values to quantise lie outside [-1, 1]", int(outside.nonzero()[0, 0]))
         symbol = torch.round(x * self.levels).to(torch.int32) + self.levels
         return list(bits.pack_symbols(symbol, self.k))
+
+    def write(self, x: Tensor, streams: Streams) -> list[Tensor]:
+        """Rows of x [n, d] cut to [-1, 1]. Raises PayloadError if a value is not finite."""
+        return self.encode(finite(x).clamp(-1, 1))
 
     def decode(self, rows: list[Tensor], d: int) -> Tensor:
         """Levels [n, d] in [-1, 1]. Raises PayloadError on a wrong length, padding, or a symbol of no level."""

@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-import numpy as np
-
 from fedsign import __version__
-from fedsign.data.arrays import UNREADABLE, Array
+from fedsign.data.arrays import Array
+from fedsign.durable import load_npz, save_npz
 
 
 def cached(name: str, files: Sequence[Path], read: Callable[[], Mapping[str, Array]]) -> dict[str, Array]:
     """What `read` gives, kept under ``$FEDSIGN_CACHE``, else ``~/.cache/fedsign/arrays``.
 
     The file is named after this version and the sources' paths, sizes and times: what changes is read again. It is
-    written beside its name and renamed, so that it is never seen half-written; one that is damaged all the same is
-    replaced.
+    never seen half-written; one whose checksum does not match is replaced.
 
     Args:
         name: of the dataset.
@@ -32,20 +29,13 @@ def cached(name: str, files: Sequence[Path], read: Callable[[], Mapping[str, Arr
     folder = Path(os.environ.get("FEDSIGN_CACHE") or "~/.cache/fedsign/arrays").expanduser()
     path = folder / f"{name}-{digest}.npz"
     try:
-        with np.load(path, allow_pickle=False) as file:
-            return {key: file[key] for key in file.files}
-    except UNREADABLE:
+        return load_npz(path)
+    except (OSError, ValueError):
         pass  # not there, or damaged
     arrays = dict(read())
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with temporary.open("wb") as out:
-            np.savez(out, **arrays)  # type: ignore[arg-type]  # the stubs mistake the arrays for `allow_pickle`
-        temporary.replace(path)
+        save_npz(path, arrays, temporary=path.with_name(f"{path.name}.{os.getpid()}.tmp"))
     except OSError as error:
         print(f"dataset {name} is not cached and will be read again: {folder}: {error}", file=sys.stderr)
-    finally:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
     return arrays

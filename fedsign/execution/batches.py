@@ -38,6 +38,7 @@ class CohortBatches:
         augment: Sequence[np.random.Generator],
         size: int,
         steps: Sequence[int],
+        flipped: Sequence[bool] = (),
     ):
         """Lay out all steps at once: one transfer to the device per round.
 
@@ -48,6 +49,7 @@ class CohortBatches:
             augment: the clients' streams of augmentations.
             size: of a batch.
             steps: how many batches each client sees.
+            flipped: whether its labels are C − 1 − y.
         """
         n, width = len(parts), min(size, max(map(len, parts)))
         table = np.zeros((max(steps), n, width), dtype=np.int64)
@@ -61,6 +63,7 @@ class CohortBatches:
         rows = torch.arange(n, device=device)[:, None]
         self.samples = pool[rows, places]  # [steps, n, width]
         self.task, self.augment, self.width = task, augment, width
+        self.flipped = [i for i, flip in enumerate(flipped) if flip]
         real = torch.from_numpy(np.arange(width) < self.sizes[..., None]).to(device)
         counts = torch.from_numpy(np.maximum(self.sizes, 1)).to(device)
         self.weights = real / counts[..., None]  # [steps, n, width]: the mean over a client's real samples
@@ -70,7 +73,10 @@ class CohortBatches:
         n = self.samples.shape[1]
         draws: Any = _Draws(self.augment, self.sizes[k], self.width)
         inputs, targets = self.task.batch(self.samples[k].reshape(-1), draws)
-        return inputs.unflatten(0, (n, -1)), targets.unflatten(0, (n, -1)), self.weights[k]
+        inputs, targets = inputs.unflatten(0, (n, -1)), targets.unflatten(0, (n, -1))
+        if self.flipped:
+            targets[self.flipped] = self.task.classes - 1 - targets[self.flipped]
+        return inputs, targets, self.weights[k]
 
 
 class _Draws:

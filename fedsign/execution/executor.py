@@ -31,6 +31,7 @@ class Executor(ABC):
         local: the config of local training.
         parts: indices of each client's training samples, int64 on the device.
         precision: ``f32``, ``tf32`` or ``bf16`` (autocast of the forward pass).
+        flipped: ids of the clients who train on labels C − 1 − y.
     """
 
     seed: int
@@ -39,6 +40,7 @@ class Executor(ABC):
     local: Local
     parts: list[Tensor]
     precision: str
+    flipped: frozenset[int] = frozenset()
 
     @property
     def device(self) -> torch.device:

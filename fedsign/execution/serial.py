@@ -147,6 +147,8 @@ class SerialTraining(CohortTraining):
 
     def _batches(self, row: int) -> Iterator[tuple[Tensor, Tensor]]:
         """The client's batches, without end; a later call goes on where one ended."""
-        part = self.executor.parts[self.clients[row]]
+        executor, client = self.executor, self.clients[row]
+        part = executor.parts[client]
         for indices in self.indices[row]:
-            yield self.executor.task.batch(part[torch.from_numpy(indices).to(part.device)], self.augment[row])
+            inputs, targets = executor.task.batch(part[torch.from_numpy(indices).to(part.device)], self.augment[row])
+            yield inputs, executor.task.classes - 1 - targets if client in executor.flipped else targets

@@ -79,7 +79,9 @@ def build(config: Config) -> Setup:
     way = Vectorised if _vectorises(config, model) else Serial
     task = tasks.load(config.dataset, device)
     parts = split(config, task)
-    executor = way(config.seed, model, task, config.local, client_parts(parts, device), config.hardware.precision)
+    attackers = config.attack.attackers(config.seed, config.clients) if config.attack.flips_labels else frozenset()
+    sources = (config.seed, model, task, config.local, client_parts(parts, device), config.hardware.precision)
+    executor = way(*sources, flipped=attackers)
     return Setup(task, model.layout, executor, model.vector.clone())
 
 

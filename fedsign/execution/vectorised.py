@@ -132,6 +132,7 @@ class VectorisedTraining(CohortTraining):
             [self.augment[i] for i in self.order],
             executor.local.batch_size,
             steps,
+            [self.clients[i] in executor.flipped for i in self.order],
         )
 
     def _gradients(self, v: Tensor, batch: tuple[Tensor, Tensor, Tensor], out: Tensor) -> Tensor:

@@ -66,6 +66,7 @@ class LocalTraining(ABC):
         clients: ids, n of them, in the order of the rows.
         samples: number of training samples of each client, int64 [n].
         steps: number of local steps K of each client, int64 [n].
+        step_counts: the same as a list, to be had without waiting for the device.
         lr: local learning rate η of this round.
         layout: of the flat vector, for methods that treat each tensor apart.
     """
@@ -73,6 +74,7 @@ class LocalTraining(ABC):
     clients: list[int]
     samples: Tensor
     steps: Tensor
+    step_counts: list[int]
     lr: float
     layout: Layout
 

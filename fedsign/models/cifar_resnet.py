@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from fedsign.models.model import ModelSpec
 from fedsign.options import options
@@ -21,6 +21,8 @@ class CifarResNet(ModelSpec):
         group_size: channels per group of a group normalisation; 4 makes 4, 8 and 16 groups in the three stages, as in
             z-SignFedAvg's code.
     """
+
+    normalised: ClassVar[bool] = True
 
     depth: Literal[20, 32, 44, 56, 110]
     norm: Literal["batch", "group"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from pydantic import Field
 
@@ -22,6 +22,8 @@ class StagedCnn(ModelSpec):
         channels: of each stage.
         convolutions: number of convolutions in a stage.
     """
+
+    normalised: ClassVar[bool] = True
 
     channels: Annotated[tuple[PositiveInt, ...], Field(min_length=1, description="a list of integers >= 1, not empty")]
     convolutions: PositiveInt

@@ -23,10 +23,12 @@ class ModelSpec(ABC):
         kind: the kind of dataset it takes.
         smallest: least height and width of an image it takes, in pixels, where that is the same for every choice of
             its keys (else see `smallest_side`).
+        normalised: whether its activations are normalised, so that the scale of the weights does not matter.
     """
 
     kind: ClassVar[Kind] = "image"
     smallest: ClassVar[int] = 1
+    normalised: ClassVar[bool] = False
 
     name: str
 

@@ -4,7 +4,8 @@
       what the method     the dense tail: crosses the wire in full
       compresses          precision and is averaged
 
-Which parameter is coded is the method's declaration, `codes`.
+Which parameter is coded is the method's declaration, `codes`. A parameter that it freezes is not in the vector: the
+module keeps it as it was initialised, so that it is neither trained nor sent, and everyone has it from the seed.
 """
 
 from __future__ import annotations
@@ -38,6 +39,7 @@ class Layout:
         segments: coded parameters first, then dense parameters, then floating-point buffers.
         coded, dense, buffers: number of values of each of the three.
         tensors: number of coded tensors (the L of "d + 32 L" in papers that send a scale per tensor).
+        frozen: names of the parameters outside the vector.
     """
 
     segments: tuple[Segment, ...]
@@ -45,6 +47,7 @@ class Layout:
     dense: int
     buffers: int
     tensors: int
+    frozen: tuple[str, ...] = ()
 
     @property
     def parameters(self) -> int:
@@ -72,7 +75,9 @@ def layout(model: nn.Module, codes: Codes) -> Layout:
     Args:
         model: any module; integer buffers (batch counters) are left out.
         codes: ``all`` codes every parameter but the affine ones of batch normalisations, whose statistics are in the
-            tail too; ``weights`` those with at least two axes, so no bias and no normalisation.
+            tail too; ``weights`` those with at least two axes, so no bias and no normalisation; ``no-last-layer`` the
+            weights of all layers but the last, and freezes the last layer and the biases of the coded ones. A model
+            that is one vector has no layers: that is coded whatever `codes` says.
 
     Raises:
         ConfigError: nothing would be coded.
@@ -80,17 +85,30 @@ def layout(model: nn.Module, codes: Codes) -> Layout:
     parameters = dict(model.named_parameters())
     batch_norms = [n for n, module in model.named_modules() if isinstance(module, BATCH_NORMS)]
     affine = {f"{norm}.{tensor}" for norm in batch_norms for tensor in ("weight", "bias")}
-    coded = {n: p for n, p in parameters.items() if n not in affine and (codes == "all" or p.dim() >= 2)}
+    last = _layer(list(parameters)[-1]) if codes == "no-last-layer" else None
+    coded = {
+        n: p
+        for n, p in parameters.items()
+        if (n not in affine and _layer(n) != last and (codes == "all" or p.dim() >= 2)) or len(parameters) == 1
+    }
     if not coded:
         raise ConfigError(f"algorithm.codes={codes}: leaves no parameter of this model to code; use codes=all")
-    dense = {n: p for n, p in parameters.items() if n not in coded}
+    rest = {n: p for n, p in parameters.items() if n not in coded}
+    still = {last} | {_layer(n) for n in coded} if codes == "no-last-layer" else set()
+    frozen = tuple(n for n in rest if _layer(n) in still)
+    dense = {n: p for n, p in rest.items() if n not in frozen}
     buffers = {n: b for n, b in model.named_buffers() if b.is_floating_point()}
     segments, at = [], 0
     for name, tensor in [*coded.items(), *dense.items(), *buffers.items()]:
         segments.append(Segment(name, at, at + tensor.numel(), tuple(tensor.shape)))
         at += tensor.numel()
     c, d, b = (sum(t.numel() for t in part.values()) for part in (coded, dense, buffers))
-    return Layout(tuple(segments), coded=c, dense=d, buffers=b, tensors=len(coded))
+    return Layout(tuple(segments), coded=c, dense=d, buffers=b, tensors=len(coded), frozen=frozen)
+
+
+def _layer(parameter: str) -> str:
+    """Name of the module that a parameter belongs to."""
+    return parameter.rpartition(".")[0]
 
 
 class FlatModel:
@@ -100,6 +118,8 @@ class FlatModel:
         module: the model.
         vector: float32 [coded + dense + buffers]; writing to it changes the model.
         gradient: float32 [coded + dense]; ``backward`` adds to it.
+        frozen: the parameters outside the vector, by name: those of the last layer as they were initialised, biases of
+            other layers zero.
     """
 
     def __init__(self, module: nn.Module, layout: Layout, device: torch.device):
@@ -114,3 +134,12 @@ class FlatModel:
             tensors[s.name].data = view
             if s.stop <= layout.parameters:
                 tensors[s.name].grad = self.gradient[s.start : s.stop].view(s.shape)
+        last = _layer(list(dict(module.named_parameters()))[-1])
+        self.frozen = {name: tensors[name].requires_grad_(False).detach() for name in layout.frozen}
+        for name, tensor in self.frozen.items():
+            if _layer(name) != last:
+                tensor.zero_()
+
+    def named(self, vector: Tensor) -> dict[str, Tensor]:
+        """Every tensor of the model by its name: views of a flat vector, and the frozen parameters."""
+        return self.layout.named(vector) | self.frozen

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from fedsign.models.model import ModelSpec
 from fedsign.options import options
@@ -20,6 +20,8 @@ class ResNet18(ModelSpec):
         norm: ``group`` has no running statistics; ``batch`` is the original's.
         groups: of each group normalisation.
     """
+
+    normalised: ClassVar[bool] = True
 
     norm: Literal["group", "batch"]
     groups: Literal[1, 2, 4, 8, 16, 32, 64]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from fedsign.errors import ConfigError
 from fedsign.models.model import ModelSpec
@@ -28,6 +28,8 @@ class VisionTransformer(ModelSpec):
         heads: attention heads of a block; must divide `width`.
         mlp_ratio: width of a block's hidden layer over `width`.
     """
+
+    normalised: ClassVar[bool] = True
 
     patch: PositiveInt
     width: PositiveInt

@@ -5,10 +5,13 @@ import json
 import numpy as np
 import pytest
 import torch
-from toys import algorithm, flat, round_of, watched
+from toys import Watch, algorithm, flat, round_of
 
 from fedsign import codecs
 from fedsign.config import Config
+from fedsign.execution import setup
+from fedsign.execution.ranks import Ranks
+from fedsign.simulator import Simulator
 
 SMALL = ("algorithm.server_lr=0.1", "local.steps=3", "rounds=10")
 
@@ -34,7 +37,10 @@ def test_fedams_without_moments_is_fedavg(consensus):
 @pytest.mark.parametrize("method", ["fedams", "fedcams"])
 def test_v_hat_never_falls_nor_lies_below_eps(resolved, targets, method):
     given = ("dataset=consensus", "model=vector", "local.epochs=null", f"dataset.targets={targets}", "cohort=5", *SMALL)
-    seen = watched(Config(resolved(f"algorithm={method}", "algorithm.beta_2=0.3", *given)))
+    config = Config(resolved(f"algorithm={method}", "algorithm.beta_2=0.3", *given))
+    simulator = Simulator(config, setup.build(config))
+    seen = Watch(simulator)
+    simulator.run(Ranks(), seen, seen, seen)
     assert torch.equal(seen.servers[0]["v_hat"], torch.full((7,), 1e-3))
     for before, after in zip(seen.servers, seen.servers[1:], strict=False):
         assert (after["v_hat"] >= before["v_hat"]).all()

@@ -9,12 +9,14 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from toys import split, watched
+from toys import Watch, split
 
 from fedsign.config import Config
 from fedsign.errors import ConfigError, FedsignError
-from fedsign.execution import serial
+from fedsign.execution import serial, setup
+from fedsign.execution.ranks import Ranks
 from fedsign.execution.serial import SerialTraining
+from fedsign.simulator import Simulator
 
 D, TENSORS = 24_794, 8  # parameters of lenet_small on MNIST; ceil(log2 D) = 15
 K = 1_239  # 5 % of D, rounded down
@@ -124,15 +126,19 @@ def test_chunks_of_the_cohort_do_not_matter(consensus_run, monkeypatch, case):
     assert plain.tobytes() == consensus_run(case).tobytes()
 
 
-def eight_rounds(resolved, targets, *overrides):
-    """A run on the consensus problem, watched."""
+def watched(resolved, targets, *overrides):
+    """A run of eight rounds on the consensus problem, watched."""
     given = ("dataset=consensus", "model=vector", "local.epochs=null", "local.steps=2", "rounds=8")
-    return watched(Config(resolved(*given, f"dataset.targets={targets}", *overrides)))
+    config = Config(resolved(*given, f"dataset.targets={targets}", *overrides))
+    simulator = Simulator(config, setup.build(config))
+    seen = Watch(simulator)
+    simulator.run(Ranks(), seen, seen, seen)
+    return seen
 
 
 @pytest.mark.parametrize("case", STATEFUL)
 def test_absent_clients_keep_their_state(resolved, targets, case):
-    seen = eight_rounds(resolved, targets, *split(case), "cohort=3")
+    seen = watched(resolved, targets, *split(case), "cohort=3")
     for (before, after), clients in zip(itertools.pairwise(seen.states), seen.cohorts, strict=True):
         changed = [i for i in range(12) if any(not torch.equal(before[k][i], after[k][i]) for k in before)]
         assert changed == clients
@@ -252,7 +258,7 @@ def test_other_placements_send_the_model(run, targets, placement):
 
 
 def test_clients_of_block_placement_keep_the_servers_model_bit_for_bit(resolved, targets):
-    seen = eight_rounds(resolved, targets, "algorithm=ef_signsgd", "algorithm.placement=block", "cohort=12")
+    seen = watched(resolved, targets, "algorithm=ef_signsgd", "algorithm.placement=block", "cohort=12")
     for server, states in zip(seen.servers, seen.states[1:], strict=False):
         assert torch.equal(states["x"], server["x"].expand(12, -1))
 

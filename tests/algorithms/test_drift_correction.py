@@ -5,11 +5,14 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
-from toys import Given, algorithm, flat, round_of, streams, watched
+from toys import Given, Watch, algorithm, flat, round_of, streams
 
 from fedsign import codecs
 from fedsign.algorithms.base import send
 from fedsign.config import Config
+from fedsign.execution import setup
+from fedsign.execution.ranks import Ranks
+from fedsign.simulator import Simulator
 
 METHODS = [
     ("scaffold",),
@@ -37,7 +40,10 @@ def normal(*shape, seed=0):
 @pytest.mark.parametrize("method", METHODS, ids=" ".join)
 def test_c_is_the_mean_of_all_the_c_i(resolved, targets, method, cohort):
     given = ("dataset=consensus", "model=vector", "local.epochs=null", "local.steps=3", "rounds=12", f"cohort={cohort}")
-    seen = watched(Config(resolved(f"algorithm={method[0]}", *method[1:], *given, f"dataset.targets={targets}")))
+    config = Config(resolved(f"algorithm={method[0]}", *method[1:], *given, f"dataset.targets={targets}"))
+    simulator = Simulator(config, setup.build(config))
+    seen = Watch(simulator)
+    simulator.run(Ranks(), seen, seen, seen)
     for server, states in zip(seen.servers, seen.states, strict=True):
         np.testing.assert_allclose(server["c"], states["c_i"].double().mean(dim=0), atol=1e-6)
     assert max(server["c"].abs().max() for server in seen.servers) > 0.05

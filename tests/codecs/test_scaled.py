@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from fedsign import codecs
-from fedsign.codecs import Float32, HeavySign, ScaledSign, TopK
+from fedsign.codecs import Float32, HeavySign, ScaledSign, StochasticSign, TopK
 from fedsign.errors import PayloadError
 from fedsign.local.streams import Streams
 
@@ -106,3 +106,48 @@ def test_a_method_names_its_codec(name, kind):
     assert isinstance(codec, kind)
     groups = {"topk": 3 * (32 + 5), "sign": 30 + 64, "heavy_sign": 3 * (1 + 5) + 64, "identity": 32 * 30}
     assert codec.unpadded_bits(30) == groups[name]
+
+
+def drawn(c, v, n):
+    """What arrives of v [d] from n clients, float64 [n, d]."""
+    x = torch.tensor(v)[None].expand(n, -1)
+    codec = StochasticSign(c)
+    return codec.decode(codec.encode(x, streams(n)), len(v)).double().numpy()
+
+
+@pytest.mark.parametrize("c", [0.5, 1.0, 2.0, 8.0])
+def test_stochastic_sign_has_the_clipped_mean_and_the_exact_variance(c):
+    """E = clip(x, −a, a) and Var = a² − E², a = c mean|x|: both to five standard errors."""
+    v, n = [0.9, -0.05, 0.0, 0.3, -1.4, 0.001], 40_000
+    got = drawn(c, v, n)
+    a = c * np.mean(np.abs(np.array(v)))
+    np.testing.assert_allclose(np.abs(got), a, rtol=1e-6)
+    mean = np.clip(v, -a, a)
+    variance = a**2 - mean**2
+    assert (np.abs(got.mean(axis=0) - mean) <= 5 * np.sqrt(variance / n) + 1e-6).all()
+    assert (
+        np.abs(((got - mean) ** 2).mean(axis=0) - variance) <= 10 * np.abs(mean) * np.sqrt(variance / n) + 1e-5
+    ).all()
+
+
+def test_stochastic_sign_has_a_scale_per_group_and_a_bit_a_value():
+    x = torch.randn(2, 30, generator=torch.Generator().manual_seed(0))
+    codec = StochasticSign(2.0, [10, 20])
+    rows = codec.encode(x, streams(2))
+    assert [8 * len(row) for row in rows] == [2 * 32 + 32] * 2
+    assert codec.unpadded_bits(30) == 2 * 32 + 30
+    got = codec.decode(rows, 30).abs()
+    np.testing.assert_allclose(got[:, 0], 2 * x[:, :10].abs().mean(dim=1), rtol=1e-6)
+    np.testing.assert_allclose(got[:, 29], 2 * x[:, 10:].abs().mean(dim=1), rtol=1e-6)
+
+
+def test_stochastic_sign_of_zero_is_zero():
+    assert not drawn(2.0, [0.0] * 9, 3).any()
+
+
+def test_stochastic_sign_of_values_that_are_not_finite_is_refused():
+    x = torch.ones(3, 9)
+    x[1, 2] = math.nan
+    with pytest.raises(PayloadError, match="NaN") as error:
+        StochasticSign(2.0).encode(x, streams(3))
+    assert error.value.row == 1

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fedsign.codecs import HeavySign, TopK
+from fedsign.codecs.entropy import compress
 from fedsign.errors import PayloadError
 from fedsign.local.streams import Streams
 
@@ -69,15 +70,56 @@ def test_top_k_takes_32_bits_a_value_and_log2_d_an_index(d, ratio):
     assert len(row) == codec.length(d) == math.ceil(bits / 8)
 
 
-@pytest.mark.parametrize("ratio", [0.001, 0.03, 0.06, 0.07, 0.1, 1.0])
+@pytest.mark.parametrize("ratio", [0.001, 0.03, 0.06, 0.07, 0.1, 0.5, 1.0])
 @pytest.mark.parametrize("d", [*SIZES, 24_794])
-def test_shortest_indices_are_a_bitmap_where_that_is_shorter(d, ratio):
+def test_shortest_indices_take_the_cheapest_of_three_forms_and_a_byte(d, ratio):
     k = max(1, int(ratio * d))
-    bits = 32 * k + min(d, k * log2_up(d))
     codec = TopK(ratio, "shortest")
     (row,) = codec.encode(normal(1, d))
-    assert codec.unpadded_bits(d) == bits
-    assert len(row) == codec.length(d) == math.ceil(bits / 8)
+    marked = np.zeros(d, dtype=np.int32)
+    marked[top(normal(1, d)[0].tolist(), k)] = 1
+    forms = [math.ceil(k * log2_up(d) / 8), math.ceil(d / 8), len(compress(marked, 1))]
+    assert len(row) == 4 * k + 1 + min(forms) <= codec.length(d)
+    assert row[4 * k] == forms.index(min(forms))
+
+
+@pytest.mark.parametrize("ratio", [0.003, 0.03, 0.3])
+def test_entropy_coded_indices_come_within_a_percent_of_the_number_of_subsets(ratio):
+    d = 24_794
+    k = int(ratio * d)
+    floor = (math.lgamma(d + 1) - math.lgamma(k + 1) - math.lgamma(d - k + 1)) / math.log(2)  # log2 C(d, k)
+    (row,) = TopK(ratio, "shortest").encode(normal(1, d))
+    assert (
+        floor < 8 * (len(row) - 4 * k) < 1.01 * floor + 8 + 32 + 64
+    )  # the byte, the frequency, the coder's last state
+
+
+@pytest.mark.parametrize(("d", "ratio", "form"), [(6, 0.5, 1), (1000, 0.001, 0), (1000, 0.1, 2)])
+@pytest.mark.parametrize("change", ["tag", "cut", "extended"])
+def test_broken_shortest_indices_are_refused(d, ratio, form, change):
+    codec = TopK(ratio, "shortest")
+    rows = codec.encode(normal(3, d))
+    at = 4 * codec.kept(d)
+    assert rows[1][at] == form
+    if change == "tag":
+        rows[1][at] = 3
+    elif change == "cut":
+        rows[1] = rows[1][:-1]
+    else:
+        rows[1] = torch.cat([rows[1], rows[1][-1:]])
+    with pytest.raises(PayloadError) as error:
+        codec.mean(rows, d)
+    assert error.value.row == 1
+
+
+@pytest.mark.parametrize(("d", "ratio"), [(6, 0.5), (1000, 0.1)])
+def test_flipped_bitmaps_are_refused(d, ratio):
+    codec = TopK(ratio, "shortest")
+    rows = codec.encode(normal(3, d))
+    rows[1][4 * codec.kept(d) + 1] ^= 255
+    with pytest.raises(PayloadError) as error:
+        codec.mean(rows, d)
+    assert error.value.row == 1
 
 
 def test_top_k_row_is_the_values_then_the_indices():
@@ -86,7 +128,7 @@ def test_top_k_row_is_the_values_then_the_indices():
     assert row[:12].view(torch.float32).tolist() == [-2.0, 3.0, 1.0]
     assert row[12:].tolist() == [0b00101110, 0b10000000]  # 001 011 101
     (row,) = TopK(0.5, "shortest").encode(x)
-    assert row[12:].tolist() == [0b01010100]
+    assert row[12:].tolist() == [1, 0b01010100]
 
 
 def test_top_k_with_fewer_non_zeros_than_k_sends_the_first_zeros():
@@ -193,7 +235,7 @@ def test_indices_that_no_client_sends_are_refused(codec, change):
 def test_bitmap_that_does_not_mark_k_or_has_padding_is_refused(change):
     rows = TopK(0.5, "shortest").encode(torch.tensor([[3.0, 2.0, 1.0, 0, 0, 0], [0, 0, 0, 3.0, 2.0, 1.0]]))
     rows[1][-1] ^= change
-    refused(TopK(0.5, "shortest"), rows, 6, "padding" if change == 1 else "does not mark 3", 1)
+    refused(TopK(0.5, "shortest"), rows, 6, "padding" if change == 1 else "expected 3", 1)
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf])

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 
 from fedsign.config import build
-from fedsign.data import cache as module
 from fedsign.data.arrays import Arrays
 from fedsign.data.cache import cached
 from fedsign.data.svhn import Svhn
@@ -200,7 +199,7 @@ def half(error):
 
 def test_disk_that_fills_up_leaves_nothing_half_written(source, read, folder, monkeypatch, capsys):
     with monkeypatch.context() as patch:
-        patch.setattr(module.np, "savez", half(OSError(errno.ENOSPC, "No space left on device")))
+        patch.setattr(np, "savez", half(OSError(errno.ENOSPC, "No space left on device")))
         assert same(cached("mine", [source], read))
     assert "No space left on device" in capsys.readouterr().err
     assert not list(folder.iterdir())
@@ -209,13 +208,13 @@ def test_disk_that_fills_up_leaves_nothing_half_written(source, read, folder, mo
 
 
 def test_error_without_a_number_is_told_too(source, read, monkeypatch, capsys):
-    monkeypatch.setattr(module.np, "savez", half(OSError("24 requested and 7 written")))
+    monkeypatch.setattr(np, "savez", half(OSError("24 requested and 7 written")))
     assert same(cached("mine", [source], read))
     assert "24 requested and 7 written" in capsys.readouterr().err
 
 
 def test_interrupted_writing_leaves_nothing_half_written(source, read, folder, monkeypatch):
-    monkeypatch.setattr(module.np, "savez", half(KeyboardInterrupt()))
+    monkeypatch.setattr(np, "savez", half(KeyboardInterrupt()))
     with pytest.raises(KeyboardInterrupt):
         cached("mine", [source], read)
     assert not list(folder.iterdir())
@@ -228,7 +227,7 @@ def test_file_has_its_name_only_when_it_is_whole(source, read, folder, monkeypat
         savez(out, **arrays)
         seen.extend(folder.glob("*.npz"))
 
-    monkeypatch.setattr(module.np, "savez", watched)
+    monkeypatch.setattr(np, "savez", watched)
     cached("mine", [source], read)
     assert not seen
     assert only_file(folder).suffix == ".npz"

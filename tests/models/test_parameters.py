@@ -75,9 +75,53 @@ def test_running_statistics_come_last_and_batch_counters_not_at_all(model, codes
 
 
 def test_model_without_weights_cannot_code_weights():
-    with pytest.raises(ConfigError, match=r"algorithm\.codes=weights"):
-        layout(Scale(), "weights")
-    assert layout(Scale(), "all").coded == 4
+    affine = nn.Sequential(nn.GroupNorm(2, 4), nn.GroupNorm(2, 4))
+    for codes in ("weights", "no-last-layer"):
+        with pytest.raises(ConfigError, match=rf"algorithm\.codes={codes}"):
+            layout(affine, codes)
+    assert layout(affine, "all").coded == 16
+
+
+@pytest.mark.parametrize("codes", ["all", "weights", "no-last-layer"])
+def test_a_model_that_is_one_vector_is_coded_whatever_is_said(codes):
+    assert (layout(Scale(), codes).coded, layout(Scale(), codes).frozen) == (4, ())
+
+
+def network():
+    """Two hidden layers with biases, a normalisation with parameters, and a last layer."""
+    torch.manual_seed(0)
+    return nn.Sequential(
+        nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.ReLU(), nn.Flatten(), nn.Linear(8, 5), nn.ReLU(), nn.Linear(5, 3)
+    )
+
+
+def test_no_last_layer_codes_the_weights_of_the_other_layers():
+    parts = layout(network(), "no-last-layer")
+    assert [s.name for s in parts.segments[:4]] == ["0.weight", "4.weight", "1.weight", "1.bias"]
+    assert (parts.coded, parts.dense, parts.buffers, parts.tensors) == (18 + 40, 2 + 2, 2 + 2, 2)
+    assert parts.frozen == ("0.bias", "4.bias", "6.weight", "6.bias")
+
+
+def test_what_is_frozen_is_not_in_the_vector_and_has_no_gradient():
+    model = network()
+    parts = flat(model, "no-last-layer")
+    assert len(parts.vector) == 18 + 40 + 4 + 4
+    model(torch.randn(6, 1, 4, 4, generator=torch.Generator().manual_seed(2))).square().sum().backward()
+    assert all(dict(model.named_parameters())[name].grad is None for name in parts.layout.frozen)
+    assert (parts.gradient != 0).any()
+
+
+def test_the_last_layer_stays_as_it_was_and_other_biases_are_zero():
+    before, model = network().state_dict(), network()
+    parts = flat(model, "no-last-layer")
+    parts.vector.fill_(7.0)
+    tensors, state = parts.named(parts.vector), model.state_dict()
+    assert tensors.keys() == {name for name in state if "num_batches" not in name}
+    for name in ("6.weight", "6.bias"):
+        assert torch.equal(tensors[name], before[name]) and torch.equal(state[name], before[name])
+    for name in ("0.bias", "4.bias"):
+        assert (state[name] == 0).all() and (tensors[name] == 0).all()
+    assert (tensors["0.weight"] == 7).all()
 
 
 @pytest.mark.parametrize("codes", ["all", "weights"])

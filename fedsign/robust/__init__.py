@@ -1,0 +1,1 @@
+"""Byzantine clients and the aggregation rules that withstand them."""
