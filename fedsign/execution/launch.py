@@ -160,9 +160,9 @@ class _Children:
             except ChildProcessError:  # a signal came in between, and its handler was here before
                 continue
             if ended and (code := os.waitstatus_to_exitcode(status)):
-                self.failed[self.alive.get(pid, 0)] = code
+                self.failed[self.alive[pid]] = code
             if ended:
-                self.alive.pop(pid, None)
+                del self.alive[pid]
 
     def why(self) -> FedsignError | None:
         """What the rank that failed said, or how it ended."""
