@@ -13,7 +13,7 @@ from toys import Watch, split
 
 from fedsign.config import Config
 from fedsign.errors import ConfigError, FedsignError
-from fedsign.execution import serial, setup
+from fedsign.execution import executor, setup
 from fedsign.execution.ranks import Ranks
 from fedsign.execution.serial import SerialTraining
 from fedsign.simulator import Simulator
@@ -122,7 +122,7 @@ def test_order_of_the_cohort_does_not_matter(consensus_run, patch, case):
 @pytest.mark.parametrize("case", CASES)
 def test_chunks_of_the_cohort_do_not_matter(consensus_run, monkeypatch, case):
     plain = consensus_run(case)
-    monkeypatch.setattr(serial, "CHUNK_VALUES", 3 * 7)  # three clients at a time
+    monkeypatch.setattr(executor, "CHUNK_VALUES", 3 * 7)  # three clients at a time
     assert plain.tobytes() == consensus_run(case).tobytes()
 
 
