@@ -83,6 +83,7 @@ def dry_run(config: Config) -> dict[str, Any]:
             for s in layout.segments
         ]
         + [{"name": name, "shape": list(tensor.shape), "part": "frozen"} for name, tensor in model.frozen.items()],
+        "server_values": sum(value.numel() for value in server.values()) + layout.tail,
         "client_sizes": sizes,
         "bits_per_round": {
             "uplink": config.cohort * sum(up.values()),

@@ -15,7 +15,7 @@ from fedsign.algorithms.base import Algorithm, receive
 from fedsign.options import Fraction, Positive, QuantisationLevels, options
 
 if TYPE_CHECKING:
-    from fedsign.algorithms.base import Downlink, Layout, LocalTraining, Round, State, Streams, Tensor, Uplink
+    from fedsign.algorithms.base import Downlink, Layout, LocalTraining, Message, Round, State, Streams, Tensor, Uplink
 
 
 @options
@@ -39,6 +39,10 @@ class Compressor(Algorithm):
         """Average the updates and step."""
         u = self.codec(round.layout).mean(uplink["u"], round.d, self.weights(round))
         return {"x": server["x"] + self.server_lr * u}
+
+    def message(self, server: State, round: Round) -> Message:
+        """C of the update."""
+        return {"u": self.codec(round.layout)}
 
     def weights(self, round: Round) -> Tensor | None:
         """p_i."""

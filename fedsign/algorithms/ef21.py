@@ -13,7 +13,7 @@ from fedsign.errors import PayloadError
 from fedsign.options import Fraction, Positive, SignZero, options
 
 if TYPE_CHECKING:
-    from fedsign.algorithms.base import Downlink, Layout, LocalTraining, Round, State, Streams, Tensor, Uplink
+    from fedsign.algorithms.base import Downlink, Layout, LocalTraining, Message, Round, State, Streams, Tensor, Uplink
 
 
 @options
@@ -51,6 +51,11 @@ class EF21(Algorithm):
         share = len(round.clients) / round.population
         G = server["G"] + share * self._mean(uplink, round)
         return {"x": server["x"] - self.server_lr * G, "G": G}
+
+    def message(self, server: State, round: Round) -> Message:
+        """c_i; and g_i^0, empty but from a client that is new under a warm start."""
+        codec = self._codec(round.layout)
+        return {"c": codec, "g_0": codecs.Float32()} if self.warm_start else {"c": codec}
 
     def uplink_bits_formula(self, layout: Layout) -> float:
         """Of the codec; the warm start is not in it."""

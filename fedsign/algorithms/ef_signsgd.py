@@ -13,7 +13,7 @@ from fedsign.algorithms.base import Algorithm, receive, send
 from fedsign.options import Momentum, Positive, SignZero, options
 
 if TYPE_CHECKING:
-    from fedsign.algorithms.base import Downlink, Layout, LocalTraining, Round, State, Streams, Tensor, Uplink
+    from fedsign.algorithms.base import Downlink, Layout, LocalTraining, Message, Round, State, Streams, Tensor, Uplink
 
 
 @options
@@ -72,6 +72,10 @@ class EFSignSGD(Algorithm):
         q = codec.decode([step], round.d)[0]
         known = len(round.clients) == round.population  # to all: nobody will miss this step
         return {"x": x - self.server_lr * q, "e": p - q} | ({"step": step} if known else {})
+
+    def message(self, server: State, round: Round) -> Message:
+        """The scaled signs."""
+        return {"p": self._codec(round.layout)}
 
     def uplink_bits_formula(self, layout: Layout) -> float:
         """d + 32 L, or 2 d + 32 L where Sign(0) = 0."""

@@ -12,7 +12,7 @@ from fedsign.algorithms.base import Algorithm, receive
 from fedsign.options import Fraction, Momentum, Positive, SignZero, options
 
 if TYPE_CHECKING:
-    from fedsign.algorithms.base import Downlink, Layout, LocalTraining, Round, State, Streams, Tensor, Uplink
+    from fedsign.algorithms.base import Downlink, Layout, LocalTraining, Message, Round, State, Streams, Tensor, Uplink
 
 
 @options
@@ -41,6 +41,10 @@ class FedAMS(Algorithm):
         Delta = self._codec().mean(uplink["Delta"], round.d)
         server = server | moments(server, Delta, self.beta_1, self.beta_2)
         return server | {"x": server["x"] + self.server_lr * server["m"] / server["v_hat"].sqrt()}
+
+    def message(self, server: State, round: Round) -> Message:
+        """Δ_i, in full or compressed."""
+        return {"Delta": self._codec()}
 
     def uplink_bits_formula(self, layout: Layout) -> float:
         """32 d, or what the codec takes."""

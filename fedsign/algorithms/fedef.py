@@ -15,7 +15,7 @@ from fedsign.algorithms.fedams import moments
 from fedsign.options import Fraction, Momentum, Positive, SignZero, options
 
 if TYPE_CHECKING:
-    from fedsign.algorithms.base import Downlink, Layout, LocalTraining, Round, State, Streams, Tensor, Uplink
+    from fedsign.algorithms.base import Downlink, Layout, LocalTraining, Message, Round, State, Streams, Tensor, Uplink
 
 
 @options
@@ -53,6 +53,10 @@ class FedEF(Algorithm):
             return {"x": server["x"] - self.server_lr * Delta}
         server = server | moments(server, Delta, self.beta_1, self.beta_2)
         return server | {"x": server["x"] - self.server_lr * server["m"] / (server["v_hat"] + self.eps).sqrt()}
+
+    def message(self, server: State, round: Round) -> Message:
+        """q_i."""
+        return {"q": self._codec(round.layout)}
 
     def uplink_bits_formula(self, layout: Layout) -> float:
         """k (32 + ⌈log2 d⌉), d + 32 L, k (1 + ⌈log2 d⌉) + 32 L or 32 d."""

@@ -12,7 +12,7 @@ from fedsign.algorithms.base import Algorithm, receive
 from fedsign.options import Positive, options
 
 if TYPE_CHECKING:
-    from fedsign.algorithms.base import Downlink, Layout, LocalTraining, Round, State, Streams, Tensor, Uplink
+    from fedsign.algorithms.base import Downlink, Layout, LocalTraining, Message, Round, State, Streams, Tensor, Uplink
 
 
 @options
@@ -55,6 +55,10 @@ class FedMRN(Algorithm):
     def weights(self, round: Round) -> Tensor:
         """p'_k, the share of client k in the samples of the cohort."""
         return round.samples / round.samples.sum()
+
+    def message(self, server: State, round: Round) -> Message:
+        """Masked noise; an attacker draws a seed of its own."""
+        return {"m": self._codec()}
 
     def uplink_bits_formula(self, layout: Layout) -> float:
         """d + 64."""

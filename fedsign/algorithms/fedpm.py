@@ -16,7 +16,7 @@ from fedsign.algorithms.latent import LatentOptimizer, check_optimizer, latent_o
 from fedsign.options import options
 
 if TYPE_CHECKING:
-    from fedsign.algorithms.base import Downlink, Layout, LocalTraining, Round, State, Streams, Tensor, Uplink
+    from fedsign.algorithms.base import Downlink, Layout, LocalTraining, Message, Round, State, Streams, Tensor, Uplink
     from fedsign.config import Config
     from fedsign.local.training import WeightMap
 
@@ -67,6 +67,10 @@ class FedPM(Algorithm):
     def models(self, server: State) -> dict[str, Tensor]:
         """w ⊙ m with one mask drawn from θ, as released."""
         return {"test": server["w"] * server["m"]}
+
+    def message(self, server: State, round: Round) -> Message:
+        """The bits of a mask, read as ±1."""
+        return {"m": codecs.Sign("plus")}
 
     def uplink_bits_formula(self, layout: Layout) -> float:
         """d."""

@@ -12,7 +12,7 @@ from fedsign.algorithms.base import Algorithm
 from fedsign.options import Momentum, Positive, PositiveInt, options
 
 if TYPE_CHECKING:
-    from fedsign.algorithms.base import Downlink, Layout, LocalTraining, Round, State, Streams, Tensor, Uplink
+    from fedsign.algorithms.base import Downlink, Layout, LocalTraining, Message, Round, State, Streams, Tensor, Uplink
 
 
 @options
@@ -57,6 +57,10 @@ class FedSparsify(Algorithm):
         """1/n, or n_i / Σ n_j."""
         return round.samples / round.samples.sum() if self.weighting == "samples" else None
 
+    def message(self, server: State, round: Round) -> Message:
+        """The weights that are left."""
+        return {"y": self._codec(round.t, server["x"])}
+
     def uplink_bits_formula(self, layout: Layout) -> float:
         """32 k + min(k ⌈log2 d⌉, d), the mean over the T rounds."""
         d, T = layout.coded, self.rounds
@@ -85,7 +89,7 @@ class FedSparsify(Algorithm):
 
 def _sparse(k: int, d: int) -> codecs.TopK:
     """k of d values with the shorter of two codings of their places."""
-    return codecs.TopK((k + 0.5) / d, "shortest")
+    return codecs.TopK((k + 0.5) / d, "shorter")
 
 
 def _kept_in(length: int, d: int) -> int:

@@ -16,7 +16,7 @@ from fedsign.errors import ConfigError
 from fedsign.options import Momentum, Positive, SignZero, options
 
 if TYPE_CHECKING:
-    from fedsign.algorithms.base import Downlink, Layout, LocalTraining, Round, State, Streams, Tensor, Uplink
+    from fedsign.algorithms.base import Downlink, Layout, LocalTraining, Message, Round, State, Streams, Tensor, Uplink
     from fedsign.config import Config
 
 
@@ -93,6 +93,10 @@ class FedVote(Algorithm):
         """w̃, its nearest level, and a draw of its levels."""
         hard = "binary" if self.levels == 2 else "ternary"
         return {"test": 2 * server["p"] - 1, hard: server["hard"], "sampled": server["sampled"]}
+
+    def message(self, server: State, round: Round) -> Message:
+        """Votes."""
+        return {"w": self._codec()}
 
     def uplink_bits_formula(self, layout: Layout) -> float:
         """d, or 2 d for ternary weights."""

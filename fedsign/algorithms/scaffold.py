@@ -12,7 +12,7 @@ from fedsign.algorithms.base import Algorithm, need_plain_sgd, receive, send
 from fedsign.options import Positive, options
 
 if TYPE_CHECKING:
-    from fedsign.algorithms.base import Downlink, Layout, LocalTraining, Round, State, Streams, Tensor, Uplink
+    from fedsign.algorithms.base import Downlink, Layout, LocalTraining, Message, Round, State, Streams, Tensor, Uplink
     from fedsign.config import Config
 
 
@@ -50,6 +50,10 @@ class Scaffold(Algorithm):
         Delta_y, Delta_c = (codecs.Float32().mean(uplink[part], round.d) for part in ("Delta_y", "Delta_c"))
         share = len(round.clients) / round.population
         return {"x": server["x"] + self.server_lr * Delta_y, "c": server["c"] + share * Delta_c}
+
+    def message(self, server: State, round: Round) -> Message:
+        """Both differences in full."""
+        return {"Delta_y": codecs.Float32(), "Delta_c": codecs.Float32()}
 
     def uplink_bits_formula(self, layout: Layout) -> float:
         """64 d."""

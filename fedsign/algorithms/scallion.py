@@ -14,7 +14,7 @@ from fedsign.algorithms.scaffold import Scaffold
 from fedsign.options import Fraction, PositiveInt, SignZero, options
 
 if TYPE_CHECKING:
-    from fedsign.algorithms.base import Downlink, Layout, LocalTraining, Round, State, Streams, Uplink
+    from fedsign.algorithms.base import Downlink, Layout, LocalTraining, Message, Round, State, Streams, Uplink
 
 
 @options
@@ -29,6 +29,10 @@ class Incremental(Scaffold):
         share = len(round.clients) / round.population
         c_plus = c + share * codec.mean(uplink["delta"], round.d)
         return {"x": x - self.server_lr * round.lr * float(K.mean()) * (delta + c), "c": c_plus}
+
+    def message(self, server: State, round: Round) -> Message:
+        """δ̃_i."""
+        return {"delta": self._codec(round.layout)}
 
     def uplink_bits_formula(self, layout: Layout) -> float:
         """b(C)."""

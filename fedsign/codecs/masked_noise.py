@@ -59,6 +59,10 @@ class MaskedNoise(Codec):
         rows = mask.sample(mask_probability(ratio, self.signed), streams) if stochastic else mask.threshold(ratio)
         return [torch.cat([seeds.to_bytes(seed).to(u.device), row]) for seed, row in zip(s, rows, strict=True)]
 
+    def write(self, x: Tensor, streams: Streams) -> list[Tensor]:
+        """Rows of fresh seeds and of masks that follow the signs of x [n, d]. Raises PayloadError as `encode`."""
+        return self.encode(x, seeds.fresh(streams), False, streams)
+
     def decode(self, rows: list[Tensor], d: int) -> Tensor:
         """The masked noise [n, d]. Raises PayloadError on a wrong length, a negative seed or a set padding bit."""
         data = self.stacked(rows, d)

@@ -26,11 +26,12 @@ class TopK(Codec):
 
     Attributes:
         ratio: k / d, in (0, 1]; k is rounded down, and at least 1.
-        indices: ``fixed`` sends ⌈log2 d⌉ bits an index; ``shortest`` whatever is shortest of these, a bitmap of d bits,
-            and that bitmap entropy coded, for every row apart, after a byte that says which it is.
+        indices: ``fixed`` sends ⌈log2 d⌉ bits an index; ``shorter`` a bitmap of d bits instead where that is shorter,
+            which k and d alone decide; ``shortest`` whatever is shortest of these two and of the bitmap entropy coded,
+            for every row apart, after a byte that says which it is.
     """
 
-    def __init__(self, ratio: float, indices: Literal["fixed", "shortest"] = "fixed"):
+    def __init__(self, ratio: float, indices: Literal["fixed", "shorter", "shortest"] = "fixed"):
         self.ratio, self.indices = ratio, indices
 
     def kept(self, d: int) -> int:
@@ -38,20 +39,23 @@ class TopK(Codec):
         return max(1, int(self.ratio * d))
 
     def length(self, d: int) -> int:
-        """4 k + ceil(k ⌈log2 d⌉ / 8) bytes; of the shortest indices, the most that they take."""
-        fixed = bits.packed_length(self.unpadded_bits(d))
-        return fixed if self.indices == "fixed" else min(fixed, 4 * self.kept(d) + bits.packed_length(d)) + 1
+        """4 k + ceil(k ⌈log2 d⌉ / 8) bytes, or 4 k + ceil(d / 8); of the shortest indices, the most that they take."""
+        return bits.packed_length(self.unpadded_bits(d)) + (self.indices == "shortest")
 
     def unpadded_bits(self, d: int) -> int:
-        """k (32 + ⌈log2 d⌉)."""
-        return self.kept(d) * (32 + index_width(d))
+        """k (32 + ⌈log2 d⌉), or 32 k + d where a bitmap is allowed and shorter."""
+        k = self.kept(d)
+        return 32 * k + (k * index_width(d) if self.indices == "fixed" else min(k * index_width(d), d))
 
     def encode(self, x: Tensor, streams: Streams | None = None) -> list[Tensor]:
         """Rows of the largest entries of x [n, d]. Raises PayloadError if a value is not finite."""
         d = x.shape[1]
         index = largest(finite(x), self.kept(d))
         values = x.to(torch.float32).gather(1, index).view(torch.uint8)
-        places = pack_indices(index, d) if self.indices == "fixed" else [_pack_shortest(i, d) for i in index]
+        if self.indices == "shortest":
+            places = [_pack_shortest(i, d) for i in index]
+        else:
+            places = list(_pack_bitmap(index, d) if self._is_bitmap(d) else pack_indices(index, d))
         return [torch.cat(parts) for parts in zip(values, places, strict=True)]
 
     def decode(self, rows: list[Tensor], d: int) -> Tensor:
@@ -63,9 +67,11 @@ class TopK(Codec):
         """
         k = self.kept(d)
         x = torch.zeros(len(rows), d, device=rows[0].device)
-        if self.indices == "fixed":
+        if self.indices != "shortest":
             data = self.stacked(rows, d)
-            return x.scatter_(1, unpack_indices(data[:, 4 * k :], k, d), finite(floats(data[:, : 4 * k])))
+            places = data[:, 4 * k :].contiguous()
+            index = _unpack_bitmap(places, k, d) if self._is_bitmap(d) else unpack_indices(places, k, d)
+            return x.scatter_(1, index, finite(floats(data[:, : 4 * k])))
         for i, row in enumerate(rows):
             with naming(i):
                 if row.dtype != torch.uint8 or row.dim() != 1 or not 4 * k < len(row) <= self.length(d):
@@ -73,6 +79,9 @@ class TopK(Codec):
                     raise PayloadError(f"payload is {got}; expected at most {self.length(d)} bytes for {d} values")
                 x[i, _unpack_shortest(row[4 * k :], k, d)] = finite(floats(row[None, : 4 * k].clone()))[0]
         return x
+
+    def _is_bitmap(self, d: int) -> bool:
+        return self.indices == "shorter" and d < self.kept(d) * index_width(d)
 
 
 class HeavySign(Codec):
@@ -199,14 +208,33 @@ def unpack_indices(data: Tensor, k: int, d: int) -> Tensor:
     return index
 
 
+def _pack_bitmap(index: Tensor, d: int) -> Tensor:
+    """A bitmap of d bits of the indices [n, k]: uint8 [n, ceil(d / 8)]."""
+    return bits.pack(torch.zeros(len(index), d, dtype=torch.bool, device=index.device).scatter_(1, index, True))
+
+
+def _unpack_bitmap(data: Tensor, k: int, d: int) -> Tensor:
+    """The indices [n, k]. Raises PayloadError with the row, if padding is not zero or another number is marked."""
+    bits.check_padding(data, d)
+    return _marked(bits.unpack(data, d), k)
+
+
+def _marked(marked: Tensor, k: int) -> Tensor:
+    """Places [n, k] of what is true in [n, d]. Raises PayloadError with the row that does not have k of them."""
+    wrong = marked.sum(dim=1) != k
+    if not marked.is_meta and wrong.any():
+        raise PayloadError(f"not {k} indices are marked", int(wrong.nonzero()[0, 0]))
+    return marked.nonzero()[:, 1].view(-1, k)
+
+
 FIXED, BITMAP, CODED = 0, 1, 2  # the first byte of the shortest indices
 
 
 def _pack_shortest(index: Tensor, d: int) -> Tensor:
     """A byte and the shortest of three forms of the indices [k]."""
-    marked = torch.zeros(1, d, dtype=torch.uint8, device=index.device).index_fill_(1, index, 1)
-    code = torch.from_numpy(compress(marked[0].cpu().numpy(), 1)).to(index.device)
-    forms = {FIXED: pack_indices(index[None], d)[0], BITMAP: bits.pack(marked)[0], CODED: code}
+    bitmap = _pack_bitmap(index[None], d)[0]
+    code = torch.from_numpy(compress(bits.unpack(bitmap[None], d)[0].to(torch.uint8).cpu().numpy(), 1)).to(index.device)
+    forms = {FIXED: pack_indices(index[None], d)[0], BITMAP: bitmap, CODED: code}
     tag = min(forms, key=lambda form: len(forms[form]))
     return torch.cat([torch.tensor([tag], dtype=torch.uint8, device=index.device), forms[tag]])
 
@@ -217,19 +245,11 @@ def _unpack_shortest(data: Tensor, k: int, d: int) -> Tensor:
     if tag not in (FIXED, BITMAP, CODED):
         raise PayloadError(f"indices of form {tag}; expected 0, 1 or 2")
     if tag == CODED:
-        marked = torch.from_numpy(decompress(data.cpu().numpy(), d, 1)).to(data.device)
-    else:
-        expected = bits.packed_length(k * index_width(d) if tag == FIXED else d)
-        if len(data) != expected:
-            raise PayloadError(f"{len(data)} bytes of indices; expected {expected}")
-        if tag == FIXED:
-            return unpack_indices(data[None], k, d)[0]
-        bits.check_padding(data[None], d)
-        marked = bits.unpack(data[None], d)[0]
-    index = marked.nonzero()[:, 0]
-    if len(index) != k:
-        raise PayloadError(f"{len(index)} indices; expected {k}")
-    return index
+        return _marked(torch.from_numpy(decompress(data.cpu().numpy(), d, 1)).to(data.device).bool()[None], k)[0]
+    expected = bits.packed_length(k * index_width(d) if tag == FIXED else d)
+    if len(data) != expected:
+        raise PayloadError(f"{len(data)} bytes of indices; expected {expected}")
+    return (unpack_indices if tag == FIXED else _unpack_bitmap)(data[None].contiguous(), k, d)[0]
 
 
 def legal_scales(scales: Tensor) -> Tensor:

@@ -147,7 +147,7 @@ class ALIE(Omniscient):
 
     def common(self, part: Part) -> Tensor:
         """μ_H − z σ_H per coordinate, σ_H² the mean of the squared deviations as in the released code."""
-        z = z_max(len(part.rows), len(part.rows) - len(part.honest)) if self.z is None else self.z
+        z = z_max(len(part.round.clients), len(part.round.attackers)) if self.z is None else self.z
         return part.mean - z * part.std
 
 

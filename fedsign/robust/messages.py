@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @dataclass
 class Part:
-    """One part of a cohort's messages, as an attacker reads and writes it; decoded row by row.
+    """One part of a cohort's messages, as an attacker reads and writes it; decoded row by row, empty rows left out.
 
     Attributes:
         name: of the part.
@@ -44,8 +44,8 @@ class Part:
 
     @cached_property
     def honest(self) -> list[int]:
-        """Places of H in the cohort."""
-        return [i for i, client in enumerate(self.round.clients) if client not in self.round.attackers]
+        """Places in the cohort of H, as far as it has something to say in this part."""
+        return [i for i, c in enumerate(self.round.clients) if c not in self.round.attackers and len(self.rows[i])]
 
     @cached_property
     def mean(self) -> Tensor:
@@ -102,7 +102,7 @@ def forge(attack: Attack, algorithm: Algorithm, server: State, uplink: Uplink, r
         part = Part(name, uplink[name], codec, algorithm, round)
         forged = list(part.rows)
         for i, client in enumerate(round.clients):
-            vector = attack.vector(part, i) if client in round.attackers else None
+            vector = attack.vector(part, i) if client in round.attackers and len(part.rows[i]) else None
             if vector is None:
                 continue
             try:

@@ -220,3 +220,17 @@ def test_levels_are_cut_to_their_range():
     v = normal().clamp(-1, 1)
     arrived = forged("gaussian", method, v, [2], sigma=200.0)[2]
     assert set(arrived.tolist()) >= {-1, 1} and np.mean(np.abs(arrived) == 1) > 0.98
+
+
+def test_an_empty_row_is_neither_read_nor_written(monkeypatch):
+    """EF21's warm start: a part that only some of the clients have."""
+    method, (n, d) = algorithm("sgdm"), (5, 30)
+    v = normal(n, d)
+    monkeypatch.setattr(type(method), "message", lambda self, server, round: {"g": Float32()})
+    uplink = {"g": Float32().encode(v)}
+    for i in (1, 4):
+        uplink["g"][i] = uplink["g"][i][:0]
+    forge(attack("opposite"), method, {}, uplink, dataclasses.replace(round_of(n, d), attackers=frozenset([3, 4])))
+    assert len(uplink["g"][1]) == len(uplink["g"][4]) == 0
+    arrived = Float32().decode([uplink["g"][3]], d)[0]
+    torch.testing.assert_close(arrived, -(v[0] + v[2]) / 2, rtol=0, atol=1e-6)

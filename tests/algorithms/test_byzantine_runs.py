@@ -130,6 +130,23 @@ def test_what_attackers_send_is_legal_in_every_method(run, targets, monkeypatch,
     assert list(bits[0]) == list(bits[1])
 
 
+@pytest.mark.parametrize("name", FORGERIES)
+def test_a_warm_start_is_attacked_in_whichever_part_a_client_sends(run, targets, name):
+    given = overrides("ef21", {"warm_start": True}, {"lr": 0.1, "steps": 2}, targets, cohort=5, rounds=4)
+    models = [np.load(run(*given, *more) / "model.npz")["x"] for more in ([], [f"attack={name}", "attack.clients=4"])]
+    assert not np.array_equal(*models)
+
+
+def test_fedvotes_oracle_knows_the_attackers_of_the_run(run, targets):
+    """Who always votes against the honest has CR = 0: ν halves in every round, and the honest keep theirs above it."""
+    keys = {"vote": "reputation", "reference": "honest_oracle", "beta": 0.5}
+    given = overrides("fedvote", keys, {"lr": 0.1, "steps": 2}, targets, cohort=12, rounds=8)
+    table = pd.read_csv(run(*given, "attack=opposite", "attack.clients=5") / "metrics.csv")
+    assert table["attackers_weight"].iloc[0] == pytest.approx(5 / 12)
+    assert table["attackers_weight"].iloc[-1] < 0.02
+    assert table["attackers_weight"].is_monotonic_decreasing
+
+
 @pytest.mark.parametrize("bits", [3, 8, 32])
 @pytest.mark.parametrize("name", FORGERIES)
 def test_what_attackers_send_is_legal_in_levels(run, targets, name, bits):

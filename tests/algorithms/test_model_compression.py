@@ -251,8 +251,8 @@ def test_a_receiver_learns_the_number_of_values_from_the_length(d):
 
 def test_a_client_that_sends_more_than_its_share_is_refused():
     fedsparsify = algorithm("fedsparsify", rounds=10)
-    dense = codecs.TopK(1.0, "shortest").encode(torch.randn(2, 1000, generator=torch.Generator().manual_seed(0)))
-    sparse = codecs.TopK(0.0301, "shortest").encode(torch.ones(1, 1000))
+    dense = codecs.TopK(1.0, "shorter").encode(torch.randn(2, 1000, generator=torch.Generator().manual_seed(0)))
+    sparse = codecs.TopK(0.0301, "shorter").encode(torch.ones(1, 1000))
     with pytest.raises(PayloadError) as caught:
         fedsparsify.server({"x": torch.zeros(1000)}, {"y": [*sparse, dense[0]]}, round_of(2, 1000))
     assert caught.value.row == 1

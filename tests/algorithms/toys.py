@@ -16,6 +16,7 @@ def algorithm(name, **keys):
     """The method alone, with the defaults of its yaml but for the given keys."""
     files = {"algorithm": f"algorithm/{name}.yaml", "attack": "attack/none.yaml"}
     root = OmegaConf.create({group: OmegaConf.load(cli.conf_folder() / file) for group, file in files.items()})
+    root["rounds"] = OmegaConf.load(cli.conf_folder() / "config.yaml")["rounds"]
     return config.build(OmegaConf.to_container(root, resolve=True)["algorithm"] | keys, "algorithm.")
 
 

@@ -235,7 +235,7 @@ def test_indices_that_no_client_sends_are_refused(codec, change):
 def test_bitmap_that_does_not_mark_k_or_has_padding_is_refused(change):
     rows = TopK(0.5, "shortest").encode(torch.tensor([[3.0, 2.0, 1.0, 0, 0, 0], [0, 0, 0, 3.0, 2.0, 1.0]]))
     rows[1][-1] ^= change
-    refused(TopK(0.5, "shortest"), rows, 6, "padding" if change == 1 else "expected 3", 1)
+    refused(TopK(0.5, "shortest"), rows, 6, "padding" if change == 1 else "not 3 indices", 1)
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf])

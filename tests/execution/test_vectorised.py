@@ -134,3 +134,23 @@ def test_models_that_cannot_be_vectorised_are_refused_before_the_data_are_read(r
 
 def test_a_cpu_does_not_vectorise_by_itself(resolved):
     assert not isinstance(setup.build(Config(resolved(*DIGITS))).executor, Vectorised)
+
+
+def test_the_gradient_compiles_as_one_graph_of_fixed_shape(resolved):
+    """What a GPU replays as a CUDA graph, traced here by a back end that needs none."""
+    graphs = []
+
+    def back_end(graph, inputs):
+        graphs.append([tuple(value.shape) for value in inputs if isinstance(value, torch.Tensor)])
+        return graph.forward
+
+    built = executors(resolved, *CASES["sgd"])[1]
+    eager = built.executor.gradients
+    built.executor.gradients = torch.compile(eager, backend=back_end, dynamic=False, fullgraph=True)
+    out = []
+    for gradients in (eager, built.executor.gradients):
+        built.executor.gradients = gradients
+        training = built.executor.training([0, 3, 4, 8], 1, built.initial[built.layout.coded :])
+        out.append(training.train(built.initial[: built.layout.coded]).y)
+    torch.testing.assert_close(out[1], out[0], rtol=0, atol=1e-6)
+    assert len(graphs) == 1  # no step has a shape of its own
