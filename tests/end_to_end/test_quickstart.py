@@ -156,7 +156,8 @@ def test_every_model_runs_dry_on_some_dataset(run, needed, model):
 
 @pytest.mark.parametrize("algorithm", choices("algorithm"))
 def test_every_method_runs_dry(run, algorithm):
-    overrides = ["dataset=digits", "model=mlp", "clients=10", "cohort=4", f"algorithm={algorithm}"]
+    model = ["dataset=mnist5k", "model=lenet5"] if algorithm == "fedvote" else ["dataset=digits", "model=mlp"]
+    overrides = [*model, "clients=10", "cohort=4", f"algorithm={algorithm}"]
     bits = dry(run, [overrides, [*overrides, "local.epochs=null", "local.steps=1"]])["bits_per_round"]
     assert bits["uplink"] > 0 and bits["uplink_formula"] > 0
 
