@@ -138,9 +138,13 @@ class Algorithm(ABC):
         """
         return {}
 
+    def values(self, layout: Layout) -> int:
+        """The number d of values that such a part stands for: all that are coded, unless a method says otherwise."""
+        return layout.coded
+
     def combine(self, rows: list[Tensor], codec: Codec, round: Round) -> Tensor:
         """What the server makes of one such part, [d]: the mean with the method's weights, if it has no other rule."""
-        return codec.mean(rows, round.d, self.weights(round))
+        return codec.mean(rows, self.values(round.layout), self.weights(round))
 
     def models(self, server: State) -> dict[str, Tensor]:
         """The models [d] to evaluate, by the prefix of their columns; ``test`` is the one that is saved."""

@@ -57,7 +57,7 @@ class FedPM(Algorithm):
         theta = receive(downlink["theta"])
         w = signed_constants(seeds.from_bytes(downlink["seed"]), e, local.layout, theta.device)
         s = local.train(theta.logit(), weights=self._map(w), optimizer=latent_optimizer(self.optimizer)).y
-        return {"m": self._mask(finite(s), streams)}, {}
+        return {"m": codecs.Mask().encode(self._mask(finite(s), streams))}, {}
 
     def server(self, server: State, uplink: Uplink, round: Round) -> State:
         """θ = ε + (1 − 2ε) 1/n Σ m_i: the mode of a Beta posterior with a uniform prior in every round."""
@@ -81,8 +81,8 @@ class FedPM(Algorithm):
 
         return BernoulliMask(w)
 
-    def _mask(self, s: Tensor, streams: Streams) -> list[Tensor]:
-        return codecs.Mask().sample(s.sigmoid(), streams)
+    def _mask(self, s: Tensor, streams: Streams) -> Tensor:
+        return streams.uniform("mask", s.shape[1]) < s.sigmoid()
 
     def _evaluated(self, theta: Tensor, round: Round) -> Tensor:
         return (round.streams.uniform("mask", round.d)[0] < theta).float()
@@ -99,8 +99,8 @@ class FedMask(FedPM):
 
         return ThresholdMask(w, signed=False)
 
-    def _mask(self, s: Tensor, streams: Streams) -> list[Tensor]:
-        return codecs.Mask().threshold(s)
+    def _mask(self, s: Tensor, streams: Streams) -> Tensor:
+        return s > 0
 
     def _evaluated(self, theta: Tensor, round: Round) -> Tensor:
         return (theta > 0.5).float()

@@ -71,9 +71,9 @@ class FedVote(Algorithm):
         h = (2 * receive(downlink["p"]) - 1).atanh() / self.a  # h = φ^{-1}(2 p − 1)
         h = local.train(h, weights=Tanh(self.a), optimizer=latent_optimizer(self.optimizer)).y
         w = (self.a * finite(h)).tanh()  # w̃_m
-        if self.levels == 2:
-            return {"w": codecs.Mask().sample((1 + w) / 2, streams)}, {}  # +1 with probability (1 + w̃)/2
-        return {"w": codecs.Ternary().encode(w * (streams.uniform("mask", w.shape[1]) < w.abs()))}, {}
+        U = streams.uniform("mask", w.shape[1])
+        w = 2.0 * ((1 + w) / 2 > U) - 1 if self.levels == 2 else w * (w.abs() > U)  # +1 w.p. (1 + w̃)/2, or (16)
+        return {"w": self._codec().encode(w, streams)}, {}
 
     def server(self, server: State, uplink: Uplink, round: Round) -> State:
         """Lines 12 to 19. `hard` and `sampled` are the quantised models that are evaluated beside w̃."""
@@ -122,7 +122,7 @@ class FedVote(Algorithm):
 
     def _credibility(self, nu: Tensor, votes: list[Tensor], round: Round) -> Tensor:
         """ν_m ← β ν_m + (1 − β) CR_m, CR_m the share of coordinates in which m agrees with the reference vote."""
-        codec, new, counted = codecs.Sign("plus"), nu.clone(), votes
+        codec, new, counted = self._codec(), nu.clone(), votes
         if self.reference == "honest_oracle":
             counted = [row for row, c in zip(votes, round.clients, strict=True) if c not in round.attackers]
         weights = nu[round.clients] / nu[round.clients].sum() if self.reference == "nu_weighted" else None

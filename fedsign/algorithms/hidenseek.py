@@ -15,7 +15,7 @@ from fedsign.algorithms.latent import LatentOptimizer, check_optimizer, latent_o
 from fedsign.options import Momentum, options
 
 if TYPE_CHECKING:
-    from fedsign.algorithms.base import Downlink, Layout, LocalTraining, Round, State, Streams, Tensor, Uplink
+    from fedsign.algorithms.base import Downlink, Layout, LocalTraining, Message, Round, State, Streams, Tensor, Uplink
     from fedsign.config import Config
 
 
@@ -50,13 +50,14 @@ class HideNseek(Algorithm):
     def client(self, downlink: Downlink, state: State, local: LocalTraining, streams: Streams) -> tuple[Uplink, State]:
         """Train s from logit θ, and send the masks of the kept weights."""
         from fedsign.codecs import seeds
+        from fedsign.codecs.codec import finite
         from fedsign.local.weight_maps import ThresholdMask
 
         theta = receive(downlink["theta"])
         w, keep = self._frozen(seeds.from_bytes(downlink["seed"]), local.layout, theta)
         s = (0 * w).index_copy(0, keep, theta.logit())
         s = local.train(s, weights=ThresholdMask(w, signed=True), optimizer=latent_optimizer(self.optimizer)).y
-        return {"m": codecs.Mask().threshold(s[:, keep])}, {}
+        return {"m": codecs.Mask().encode(finite(s[:, keep]) > 0)}, {}
 
     def server(self, server: State, uplink: Uplink, round: Round) -> State:
         """θ = ε + (1 − 2ε) 1/n Σ 1[s_i > 0]."""
@@ -68,12 +69,17 @@ class HideNseek(Algorithm):
         m = 2.0 * (server["theta"] > 0.5) - 1
         return {"test": (0 * server["w"]).index_copy(0, server["keep"], server["w"][server["keep"]] * m)}
 
+    def message(self, server: State, round: Round) -> Message:
+        """The bits of the mask, read as ±1."""
+        return {"m": codecs.Sign("plus")}
+
+    def values(self, layout: Layout) -> int:
+        """k."""
+        return max(1, layout.coded - int(self.sparsity * layout.coded))
+
     def uplink_bits_formula(self, layout: Layout) -> float:
         """k."""
-        return self._kept(layout)
-
-    def _kept(self, layout: Layout) -> int:
-        return max(1, layout.coded - int(self.sparsity * layout.coded))
+        return self.values(layout)
 
     def _frozen(self, seed: int, layout: Layout, like: Tensor) -> tuple[Tensor, Tensor]:
         """w [d], zero where pruned, and the indices [k] of the largest |w| in units of its tensor's deviation."""
@@ -81,5 +87,5 @@ class HideNseek(Algorithm):
         from fedsign.local.frozen import normals
 
         w, z = normals(seed, layout, like.device)
-        keep = largest(z[None], self._kept(layout))[0]
+        keep = largest(z[None], self.values(layout))[0]
         return (0 * w).index_copy(0, keep, w[keep]), keep
