@@ -169,6 +169,13 @@ def receive(data: Tensor) -> Tensor:
     return codecs.Float32().decode([data], len(data) // 4)[0]
 
 
+def need_symbols(entropy_coding: bool, key: str, value: object, *coded: object) -> None:
+    """Refuse to entropy code what is not sent in symbols: algorithm.key must be one of `coded`. Raises ConfigError."""
+    if entropy_coding and value not in coded:
+        allowed = ", ".join(str(choice) for choice in coded)
+        raise ConfigError(f"algorithm.{key}={value}: must be {allowed} with algorithm.entropy_coding=true")
+
+
 def need_plain_sgd(config: Config) -> None:
     """Refuse local steps that are not y ← y − η g, for methods that read gradients off y_K. Raises ConfigError."""
     if config.local.optimizer != "sgd" or config.local.momentum:

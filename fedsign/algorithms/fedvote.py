@@ -5,7 +5,7 @@ Uplink d bits (binary) or 2 d (ternary), downlink 32 d.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
@@ -35,6 +35,7 @@ class FedVote(Algorithm):
     cut_below_mean: bool  # λ_m = 0 for clients of less than the cohort's mean ν, as released
     optimizer: LatentOptimizer
     sign_zero: SignZero  # of a tied vote
+    entropy_coding: bool
 
     def check(self, config: Config) -> None:
         """Binary weights need normalised activations, and credibilities need binary votes."""
@@ -102,8 +103,9 @@ class FedVote(Algorithm):
         """d, or 2 d for ternary weights."""
         return layout.coded * (self.levels - 1)
 
-    def _codec(self) -> codecs.Codec:
-        return codecs.Sign("plus") if self.levels == 2 else codecs.Ternary()
+    def _codec(self) -> Any:
+        codec = codecs.Sign("plus") if self.levels == 2 else codecs.Ternary()
+        return codecs.entropy_coded(codec, self.entropy_coding)
 
     def _vote(self, w: Tensor, round: Round) -> Tensor:
         """The sign of the mean vote w, ties as `sign_zero` says; weights add up to a tie but for their rounding."""
@@ -115,9 +117,8 @@ class FedVote(Algorithm):
         if self.cut_below_mean:
             nu = nu * (nu >= nu.mean().minimum(nu.max()))  # the mean of equal values may be rounded up
         weights = nu / nu.sum()
-        if round.attackers:
-            attackers = weights.new_tensor([c in round.attackers for c in round.clients])
-            round.log("attackers_weight", float(weights @ attackers))
+        attackers = weights.new_tensor([c in round.attackers for c in round.clients])  # in every round: a column
+        round.log("attackers_weight", float(weights @ attackers))
         return weights
 
     def _credibility(self, nu: Tensor, votes: list[Tensor], round: Round) -> Tensor:

@@ -5,7 +5,7 @@ Uplink k bits, downlink 32 k and the 64 bits of the seed of the weights, k the n
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, ClassVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from pydantic import Field
 
@@ -28,6 +28,7 @@ class HideNseek(Algorithm):
     sparsity: Momentum  # share of the weights that is pruned, [0, 1)
     eps: Annotated[float, Field(gt=0, lt=0.5, description="a number in (0, 0.5)")]  # averaged masks within [ε, 1 − ε]
     optimizer: LatentOptimizer
+    entropy_coding: bool
 
     def check(self, config: Config) -> None:
         """Refuse a local optimiser that would go unused. Raises ConfigError."""
@@ -57,11 +58,11 @@ class HideNseek(Algorithm):
         w, keep = self._frozen(seeds.from_bytes(downlink["seed"]), local.layout, theta)
         s = (0 * w).index_copy(0, keep, theta.logit())
         s = local.train(s, weights=ThresholdMask(w, signed=True), optimizer=latent_optimizer(self.optimizer)).y
-        return {"m": codecs.Mask().encode(finite(s[:, keep]) > 0)}, {}
+        return {"m": self._codec().encode(finite(s[:, keep]) > 0)}, {}
 
     def server(self, server: State, uplink: Uplink, round: Round) -> State:
         """θ = ε + (1 − 2ε) 1/n Σ 1[s_i > 0]."""
-        theta = codecs.Mask().mean(uplink["m"], len(server["keep"]))
+        theta = self._codec().mean(uplink["m"], len(server["keep"]))
         return server | {"theta": self.eps + (1 - 2 * self.eps) * theta}
 
     def models(self, server: State) -> dict[str, Tensor]:
@@ -71,7 +72,7 @@ class HideNseek(Algorithm):
 
     def message(self, server: State, round: Round) -> Message:
         """The bits of the mask, read as ±1."""
-        return {"m": codecs.Sign("plus")}
+        return {"m": codecs.entropy_coded(codecs.Sign("plus"), self.entropy_coding)}
 
     def values(self, layout: Layout) -> int:
         """k."""
@@ -80,6 +81,9 @@ class HideNseek(Algorithm):
     def uplink_bits_formula(self, layout: Layout) -> float:
         """k."""
         return self.values(layout)
+
+    def _codec(self) -> Any:
+        return codecs.entropy_coded(codecs.Mask(), self.entropy_coding)
 
     def _frozen(self, seed: int, layout: Layout, like: Tensor) -> tuple[Tensor, Tensor]:
         """w [d], zero where pruned, and the indices [k] of the largest |w| in units of its tensor's deviation."""
