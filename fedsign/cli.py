@@ -112,7 +112,8 @@ def run_name(*, _root_: DictConfig) -> str:
     kept = [str(key) for key in _root_ if key != "hydra" and key not in NOT_THE_EXPERIMENT]
     resolved: Any = OmegaConf.to_container(OmegaConf.masked_copy(_root_, kept), resolve=True)
     given = list(HydraConfig.get().overrides.task) if HydraConfig.initialized() else []
-    told = [o for o in given if re.split(r"[.=]", o.lstrip("+~"))[0] not in (*NOT_THE_EXPERIMENT, "experiment")]
+    left_out = (*NOT_THE_EXPERIMENT, "experiment", "hardware.workers")
+    told = [o for o in given if not {o.lstrip("+~").split("=")[0], re.split(r"[.=]", o.lstrip("+~"))[0]} & {*left_out}]
     text = re.sub(r"[^\w.,=+-]+", "-", ",".join(told))[:LONGEST_NAME].strip("-,") or str(resolved["algorithm"]["name"])
     kind = "-dry" if _root_.get("dry_run") is True else ""
     return f"{resolved.get('experiment') or 'runs'}/{text}-{fingerprint(resolved)[:8]}{kind}"

@@ -31,10 +31,11 @@ class Interrupts:
     """
 
     received: int | None = None
+    _parent: int | None
 
     def __init__(self, pass_on: bool = False):
         """With `pass_on`, while there are child processes, the first signal is handed to them and remembered."""
-        self._pass_on, self._held = pass_on, False
+        self._pass_on, self._held, self._parent = pass_on, False, None
 
     def __enter__(self) -> Interrupts:
         self.received, self._before = None, dict[int, Any]()
@@ -50,10 +51,15 @@ class Interrupts:
             raise Interrupted(self.received) from None  # whatever a child that had to stop led to
 
     def remember(self) -> None:
-        """From now on, outside of any block, the first signal is only remembered."""
-        if not self._held:
+        """From now on, in a child process and outside of any block, the first signal is only remembered."""
+        if self._parent is None:
             self.__enter__()
-            self._held = True
+            self._parent = os.getppid()
+
+    @property
+    def orphaned(self) -> bool:
+        """Whether the process that gave this one its jobs has died."""
+        return self._parent not in (None, os.getppid())
 
     @contextlib.contextmanager
     def held(self) -> Iterator[None]:
@@ -69,7 +75,8 @@ class Interrupts:
     def _handle(self, number: int, frame: FrameType | None) -> None:
         if self.received is None:
             self.received, self._at = number, time.monotonic()
-            if self._held or self._passed_on(number):
+            remembering = self._parent is not None and not self.orphaned
+            if self._held or remembering or self._passed_on(number):
                 return
         elif time.monotonic() - self._at < SAME:
             return

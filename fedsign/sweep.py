@@ -30,12 +30,12 @@ def run_job(resolved: dict[str, Any]) -> float | None:
 
     Raises:
         Interrupted: by a signal. A child process that runs jobs skips those that are left instead: what it raised
-            would have its siblings killed before they have saved their rounds.
+            would have its siblings killed before they have saved their rounds. It does so too if its parent is dead.
     """
     child = multiprocessing.parent_process() is not None
     if child:
         interrupts.remember()  # between the jobs too
-    if interrupts.received is not None:
+    if interrupts.received is not None or interrupts.orphaned:
         remove_if_empty(Path(resolved["output"]))
         return None
     hydra = HydraConfig.get()

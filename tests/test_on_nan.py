@@ -7,7 +7,7 @@ import torch
 
 from fedsign import simulator
 from fedsign.errors import FedsignError
-from fedsign.execution import serial
+from fedsign.execution import executor, serial
 from fedsign.federation.state import ClientStates
 from fedsign.interrupt import Interrupted
 from fedsign.tracking.progress import RoundProgress
@@ -21,6 +21,7 @@ METHODS = {
     "fedsmu-tail": ("algorithm=fedsmu", "algorithm.codes=weights", "eval.mu_index=true"),
     "fedsmu-32": ("algorithm=fedsmu", "algorithm.bits=32"),
     "zsign": ("algorithm=zsign",),
+    "fedlion": ("algorithm=fedlion",),
     "signsgd": ("algorithm=signsgd", *GRADIENT),
 }
 ALL = set(range(10))
@@ -73,7 +74,7 @@ def test_dropped_clients_leave_what_a_cohort_without_them_gives(run, diverge, mo
         expected = run(*overrides)
     diverge(who)
     if chunk:
-        monkeypatch.setattr(serial, "CHUNK_VALUES", chunk * sum(array.size for array in model(expected).values()))
+        monkeypatch.setattr(executor, "CHUNK_VALUES", chunk * sum(array.size for array in model(expected).values()))
     found = run(*overrides, "on_nan=drop")
     for name, array in model(expected).items():
         np.testing.assert_array_equal(model(found)[name], array)
@@ -111,14 +112,14 @@ def test_where_every_client_is_dropped_the_run_stops(run, diverge, tmp_path):
 
 def test_the_state_of_a_dropped_client_is_left_as_it_was(run, diverge, monkeypatch):
     seen = {}
-    read, clients = ClientStates.read, simulator.Simulator._clients
+    read, clients = ClientStates.read, simulator.Simulator._train
 
     def look(self, t, part, *arguments):
         before = read(self.states, list(range(10)), torch.device("cpu"))["m"]
         seen.setdefault(t, before)
         return clients(self, t, part, *arguments)
 
-    monkeypatch.setattr(simulator.Simulator, "_clients", look)
+    monkeypatch.setattr(simulator.Simulator, "_train", look)
     diverge({2: {4, 8}})
     run(*DIGITS, "algorithm=fedsmu", "cohort=10", "on_nan=drop")
     changed = {t: [c for c in range(10) if not torch.equal(seen[t][c], seen[t + 1][c])] for t in (1, 2, 3)}

@@ -75,7 +75,7 @@ class EFSignSGD(Algorithm):
         return {"x": x - self.server_lr * q, "e": p - q} | ({"step": step} if known else {})
 
     def message(self, server: State, round: Round) -> Message:
-        """The scaled signs."""
+        """C(p_i)."""
         return {"p": self._codec(round.layout)}
 
     def uplink_bits_formula(self, layout: Layout) -> float:

@@ -44,7 +44,7 @@ class FedAMS(Algorithm):
         return server | {"x": server["x"] + self.server_lr * server["m"] / server["v_hat"].sqrt()}
 
     def message(self, server: State, round: Round) -> Message:
-        """Δ_i, in full or compressed."""
+        """Δ_t^i, in full or as the codec sends it."""
         return {"Delta": self._codec()}
 
     def uplink_bits_formula(self, layout: Layout) -> float:

@@ -52,8 +52,8 @@ class Scaffold(Algorithm):
         return {"x": server["x"] + self.server_lr * Delta_y, "c": server["c"] + share * Delta_c}
 
     def message(self, server: State, round: Round) -> Message:
-        """Both differences in full."""
-        return {"Delta_y": codecs.Float32(), "Delta_c": codecs.Float32()}
+        """Δy_i and Δc_i in full."""
+        return dict.fromkeys(("Delta_y", "Delta_c"), codecs.Float32())
 
     def uplink_bits_formula(self, layout: Layout) -> float:
         """64 d."""

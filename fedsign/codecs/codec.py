@@ -93,7 +93,7 @@ def naming(row: int) -> Iterator[None]:
     try:
         yield
     except PayloadError as error:
-        raise PayloadError(str(error), row) from None
+        raise type(error)(str(error), row) from None
 
 
 def finite(x: Tensor) -> Tensor:

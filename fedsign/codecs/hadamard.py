@@ -61,7 +61,7 @@ class Hadamard(Codec):
         return [self._encode(row, int(streams.numpy("rotation", i).integers(2**32))) for i, row in enumerate(finite(x))]
 
     def decode(self, rows: list[Tensor], d: int) -> Tensor:
-        """x̂ [n, d]. Raises PayloadError on a wrong length, padding, or a scale that is negative or not finite."""
+        """x̂ [n, d]. Raises PayloadError on a wrong length, padding, a scale < 0, or values that are not finite."""
         D = self.symbols(d)
         seeds, scales, planes = self.stacked(rows, d).split(
             [4, 4 * len(blocks(d)), self.k * bits.packed_length(D)], dim=1
@@ -74,7 +74,7 @@ class Hadamard(Codec):
             for j, (here, there) in enumerate(_places(d)):
                 block = transform(q[there]).mul_(scales[i, j]).mul_(signs[there])  # S R^{-1} q
                 x[i, here] = block[: here.stop - here.start]
-        return x
+        return finite(x)  # a scale may be so large that its product is not
 
     def _encode(self, x: Tensor, seed: int) -> Tensor:
         d, D = len(x), self.symbols(len(x))

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from fedsign.codecs import seeds
-from fedsign.codecs.codec import Codec, finite
+from fedsign.codecs.codec import Codec, finite, naming
 from fedsign.codecs.mask import Mask
 from fedsign.local.streams import Streams
 from fedsign.local.weight_maps import mask_probability
@@ -70,5 +70,9 @@ class MaskedNoise(Codec):
         """The masked noise [n, d]. Raises PayloadError on a wrong length, a negative seed or a set padding bit."""
         data = self.stacked(rows, d)
         mask = Mask().decode([row[seeds.LENGTH :].contiguous() for row in data], d)
-        n = self.noise([seeds.from_bytes(row[: seeds.LENGTH]) for row in data], d, data.device)
+        s = []
+        for i, row in enumerate(data):
+            with naming(i):
+                s.append(seeds.from_bytes(row[: seeds.LENGTH]))
+        n = self.noise(s, d, data.device)
         return n * (2 * mask - 1 if self.signed else mask)

@@ -138,10 +138,10 @@ class HeavySign(Codec):
     def _decode_row(self, row: Tensor, d: int) -> tuple[Tensor, Tensor]:
         k = self.top.kept(d)
         ends = np.cumsum([bits.packed_length(k * index_width(d)), self.signs.length(k)])
-        places, signs, scales = row[: ends[0]], row[ends[0] : ends[1]], row[ends[1] :]
         if row.dtype != torch.uint8 or row.dim() != 1 or len(row) < ends[1]:
             got = f"{tuple(row.shape)} {str(row.dtype).removeprefix('torch.')}"
             raise PayloadError(f"payload is {got}; expected at least {ends[1]} bytes for {d} values")
+        places, signs, scales = row[: ends[0]], row[ends[0] : ends[1]], row[ends[1] :]
         index = unpack_indices(places[None], k, d)
         group, hits = self._groups(index, d)
         hit = hits[0] > 0

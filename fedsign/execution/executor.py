@@ -17,7 +17,9 @@ from fedsign.local.streams import Streams
 from fedsign.local.training import LocalTraining
 from fedsign.models.parameters import FlatModel
 
-CHUNK_VALUES = 64 * 2**20  # clients are handed to a method in chunks of at most this many values [n, d]: 256 MiB
+# Clients are handed to a method in chunks of at most this many values [n, d], of which it holds several at a time.
+CHUNK_VALUES = 8 * 2**20  # on a CPU: 32 MiB
+GPU_CHUNK_VALUES = 64 * 2**20  # on a GPU, where a chunk is trained side by side
 
 
 @dataclass
@@ -49,7 +51,8 @@ class Executor(ABC):
 
     def split(self, clients: list[int]) -> list[list[int]]:
         """The clients in chunks whose [n, d] tensors stay small."""
-        size = max(1, CHUNK_VALUES // self.model.layout.parameters)
+        most = GPU_CHUNK_VALUES if self.device.type == "cuda" else CHUNK_VALUES
+        size = max(1, most // self.model.layout.parameters)
         return [clients[i : i + size] for i in range(0, len(clients), size)]
 
     def samples(self, clients: list[int]) -> list[int]:

@@ -155,7 +155,10 @@ class _Children:
 
     def _reap(self) -> None:
         for pid in list(self.alive):
-            ended, status = os.waitpid(pid, os.WNOHANG)
+            try:
+                ended, status = os.waitpid(pid, os.WNOHANG)
+            except ChildProcessError:  # a signal came in between, and its handler was here before
+                continue
             if ended and (code := os.waitstatus_to_exitcode(status)):
                 self.failed[self.alive[pid]] = code
             if ended:

@@ -131,9 +131,13 @@ class SerialTraining(CohortTraining):
     def _module_draws(self, row: int) -> Iterator[None]:
         """Within, what a module draws of torch's own generator (dropout) is the client's stream."""
         device = self.executor.device
-        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-            torch.manual_seed(int(self.streams.numpy("module", row).integers(2**63)))
+        generator = torch.cuda.default_generators[device.index] if device.type == "cuda" else torch.default_generator
+        state = generator.get_state()
+        generator.manual_seed(int(self.streams.numpy("module", row).integers(2**63)))
+        try:
             yield
+        finally:
+            generator.set_state(state)
 
     def _backward(self, inputs: Tensor, targets: Tensor, total: Tensor) -> Tensor:
         """Gradient of the batch loss, in the model's gradient buffer; the loss is added to `total`."""

@@ -17,7 +17,7 @@ from fedsign.config import Config
 from fedsign.data import tasks
 from fedsign.errors import ConfigError
 from fedsign.execution.allocator import keep_freed_memory
-from fedsign.execution.executor import CHUNK_VALUES, Executor, client_parts, not_vectorisable
+from fedsign.execution.executor import GPU_CHUNK_VALUES, Executor, client_parts, not_vectorisable
 from fedsign.execution.serial import Serial
 from fedsign.execution.vectorised import Vectorised
 from fedsign.models.parameters import FlatModel, Layout, layout
@@ -96,7 +96,7 @@ def _vectorises(config: Config, model: FlatModel) -> bool:
                 f"hardware.vectorise=true: not with model={config.model.name}, {reason}; use auto or false"
             )
         return False
-    fits = min(config.cohort, config.clients) * model.layout.parameters <= CHUNK_VALUES
+    fits = min(config.cohort, config.clients) * model.layout.parameters <= GPU_CHUNK_VALUES
     return asked is True or (model.vector.device.type == "cuda" and fits)
 
 

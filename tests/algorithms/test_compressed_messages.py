@@ -13,7 +13,7 @@ from toys import Watch, split
 
 from fedsign.config import Config
 from fedsign.errors import ConfigError, FedsignError
-from fedsign.execution import serial, setup
+from fedsign.execution import executor, setup
 from fedsign.execution.ranks import Ranks
 from fedsign.execution.serial import SerialTraining
 from fedsign.simulator import Simulator
@@ -122,7 +122,7 @@ def test_order_of_the_cohort_does_not_matter(consensus_run, patch, case):
 @pytest.mark.parametrize("case", CASES)
 def test_chunks_of_the_cohort_do_not_matter(consensus_run, monkeypatch, case):
     plain = consensus_run(case)
-    monkeypatch.setattr(serial, "CHUNK_VALUES", 3 * 7)  # three clients at a time
+    monkeypatch.setattr(executor, "CHUNK_VALUES", 3 * 7)  # three clients at a time
     assert plain.tobytes() == consensus_run(case).tobytes()
 
 
@@ -261,6 +261,19 @@ def test_clients_of_block_placement_keep_the_servers_model_bit_for_bit(resolved,
     seen = watched(resolved, targets, "algorithm=ef_signsgd", "algorithm.placement=block", "cohort=12")
     for server, states in zip(seen.servers, seen.states[1:], strict=False):
         assert torch.equal(states["x"], server["x"].expand(12, -1))
+
+
+@pytest.mark.parametrize("case", [case for case in CASES if not case.startswith("ef21")])
+def test_attackers_write_legal_messages_in_place_of_their_own(consensus_run, case):
+    plain = consensus_run(case)
+    few = consensus_run(case, "attack=sign_flip", "attack.clients=3")
+    assert np.isfinite(few).all()
+    assert np.abs(few - plain).max() > 1e-3
+
+
+def test_ef21_is_not_attacked_by_messages(resolved):
+    with pytest.raises(ConfigError, match="attack=sign_flip: algorithm=ef21 does not say how"):
+        Config(resolved("algorithm=ef21", "attack=sign_flip", "attack.clients=3"))
 
 
 REFUSED = [

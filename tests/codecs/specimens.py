@@ -4,12 +4,28 @@ import importlib
 import pkgutil
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from fedsign import codecs
-from fedsign.codecs import Float32, Sign, Ternary, Uniform
+from fedsign.codecs import (
+    QSGD,
+    EntropyCoded,
+    Float32,
+    Hadamard,
+    HeavySign,
+    Integer,
+    Mask,
+    MaskedNoise,
+    ScaledSign,
+    Sign,
+    StochasticSign,
+    Ternary,
+    TopK,
+    Uniform,
+)
 from fedsign.codecs.codec import Codec
 from fedsign.local.streams import Streams
 
@@ -39,20 +55,63 @@ def among(*values: float) -> Callable[[Tensor], bool]:
     return lambda x: bool(torch.isin(x, torch.tensor(values)).all())
 
 
+def magnitudes(most: int, nonzero: int | None = None) -> Callable[[Tensor], bool]:
+    """At most so many |x| other than zero, and `nonzero` such entries."""
+
+    def legal(x: Tensor) -> bool:
+        left = x[x != 0].abs()
+        return len(left.unique()) <= most and (nonzero is None or len(left) <= nonzero)
+
+    return legal
+
+
+def sparse(ratio: float, most: int | None = None) -> Callable[[Tensor], bool]:
+    """At most a share of the entries, at least one, of at most so many |x|."""
+    return lambda x: magnitudes(most or len(x), max(1, int(ratio * len(x))))(x)
+
+
 def uniform(k: int) -> Specimen:
     codec = Uniform(k)
     return Specimen(codec, codec.encode, among(*(torch.arange(-codec.levels, codec.levels + 1) / codec.levels)))
 
 
+def drawn(codec: Any, legal: Callable[[Tensor], bool], variable: bool = False) -> Specimen:
+    """A codec whose `encode` takes the clients' streams."""
+    return Specimen(codec, lambda x: codec.encode(x, streams(x)), legal, variable)
+
+
+def anything(x: Tensor) -> bool:
+    return True
+
+
 # A codec that is not here fails `test_every_codec_has_specimens`: add one of it for every kind of row that it makes.
 SPECIMENS = {
-    "float32": Specimen(Float32(), Float32().encode, lambda x: True),
-    "sign_plus": Specimen(Sign("plus"), lambda x: Sign("plus").encode(x, streams(x)), among(-1, 1)),
-    "sign_random": Specimen(Sign("random"), lambda x: Sign("random").encode(x, streams(x)), among(-1, 1)),
-    "ternary": Specimen(Ternary(), Ternary().encode, among(-1, 0, 1)),
+    "float32": Specimen(Float32(), Float32().encode, anything),
+    "sign_plus": drawn(Sign("plus"), among(-1, 1)),
+    "sign_random": drawn(Sign("random"), among(-1, 1)),
+    "ternary": drawn(Ternary(), among(-1, 0, 1)),
     "uniform_2": uniform(2),
     "uniform_3": uniform(3),
     "uniform_8": uniform(8),
+    "mask": Specimen(Mask(), Mask().threshold, among(0, 1)),
+    "masked_noise": Specimen(
+        MaskedNoise(False, "bernoulli", 0.5),
+        lambda x: MaskedNoise(False, "bernoulli", 0.5).encode(x, range(len(x)), True, streams(x)),
+        among(-0.5, 0, 0.5),
+    ),
+    "integer": Specimen(Integer(-5, 5), lambda x: Integer(-5, 5).encode((5 * x).round()), among(*range(-5, 6))),
+    "qsgd_1": drawn(QSGD(1, "linf"), magnitudes(1)),
+    "qsgd_5": drawn(QSGD(5, "l2"), magnitudes(5)),
+    "scaled_sign": drawn(ScaledSign("plus"), magnitudes(1)),
+    "scaled_sign_zero": drawn(ScaledSign("zero"), magnitudes(1)),
+    "stochastic_sign": drawn(StochasticSign(2.0), magnitudes(1)),
+    "topk": drawn(TopK(0.2), sparse(0.2)),
+    "topk_shortest": drawn(TopK(0.2, "shortest"), sparse(0.2), variable=True),
+    "heavy_sign": drawn(HeavySign(0.2, "plus"), sparse(0.2, 1)),
+    "hadamard_1": drawn(Hadamard(1, "mse"), anything),
+    "hadamard_3": drawn(Hadamard(3, "unbiased"), anything),
+    "entropy_sign": drawn(EntropyCoded(Sign("plus")), among(-1, 1), variable=True),
+    "entropy_qsgd": drawn(EntropyCoded(QSGD(5, "l2")), magnitudes(5), variable=True),
 }
 
 

@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from fedsign.codecs import QSGD, Float32, Hadamard, Sign, StochasticSign, Ternary, Uniform
+from fedsign.codecs import QSGD, Float32, Hadamard, Integer, Sign, StochasticSign, Ternary, Uniform, encode_each
 from fedsign.codecs.codec import finite
-from fedsign.errors import PayloadError
+from fedsign.errors import NotFiniteError, PayloadError
 from fedsign.local.streams import Streams
 
 CODECS = {
@@ -156,3 +156,14 @@ def test_first_row_that_is_not_finite_is_named():
 def test_values_without_storage_pass():
     x = torch.empty(2, 3, device="meta")
     assert finite(x) is x
+
+
+def test_client_that_diverged_is_told_from_a_wrong_one_where_each_has_a_codec():
+    """on_nan=drop leaves out the first alone."""
+    integers = [Integer(-1, 1), Integer(-2, 2)]
+    with pytest.raises(NotFiniteError) as error:
+        encode_each(integers, torch.tensor([[0.0], [float("nan")]]))
+    assert error.value.row == 1
+    with pytest.raises(PayloadError) as error:
+        encode_each(integers, torch.tensor([[0.0], [3.0]]))
+    assert error.value.row == 1 and not isinstance(error.value, NotFiniteError)

@@ -47,10 +47,15 @@ class Killer:
         command = [sys.executable, __file__]
         self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
-    def run(self, config: dict[str, Any], after: float | None = None, at: int | None = None) -> Outcome:
-        """Run a config, to its end or until it is killed: after so many seconds, or in its `at`-th file event."""
+    def run(
+        self, config: dict[str, Any], after: float | None = None, at: int | None = None, worker: bool = False
+    ) -> Outcome:
+        """Run a config, to its end or until it is killed: after so many seconds, or in its `at`-th file event.
+
+        With `worker`, only one of the processes that it has started is.
+        """
         assert self._process.stdin and self._process.stdout
-        print(json.dumps([config, after, at]), file=self._process.stdin, flush=True)
+        print(json.dumps([config, after, at, worker]), file=self._process.stdin, flush=True)
         return Outcome(**json.loads(self._process.stdout.readline()))
 
     def close(self) -> None:
@@ -118,6 +123,14 @@ def _child(config: dict[str, Any], at: int | None, counted: Path) -> int:
     return 0
 
 
+def _kill(child: int, worker: bool) -> None:
+    """Kill a run with all its processes, or one of those that it has started, if there is one."""
+    if not worker:
+        os.killpg(child, signal.SIGKILL)
+    elif started := Path(f"/proc/{child}/task/{child}/children").read_text().split():
+        os.kill(int(started[-1]), signal.SIGKILL)
+
+
 def _serve() -> None:
     import torch
 
@@ -129,7 +142,7 @@ def _serve() -> None:
     folder = Path(os.environ.get("TMPDIR", "/tmp"))
     err, counted = folder / f"killing-{os.getpid()}.err", folder / f"killing-{os.getpid()}.events"
     for line in sys.stdin:
-        config, after, at = json.loads(line)
+        config, after, at, worker = json.loads(line)
         Config(config)  # imports what it names
         for path in (err, counted):
             path.write_bytes(b"")
@@ -142,7 +155,7 @@ def _serve() -> None:
                 io.TextIOWrapper(io.FileIO(n, "w", closefd=False), write_through=True) for n in (1, 2)
             )
             os._exit(_child(config, at, counted))
-        timer = threading.Timer(after, os.killpg, (child, signal.SIGKILL)) if after is not None else None
+        timer = threading.Timer(after, _kill, (child, worker)) if after is not None else None
         if timer:
             timer.start()
         _, status = os.waitpid(child, 0)

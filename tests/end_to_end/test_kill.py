@@ -49,14 +49,29 @@ def resumed(killer, config, tmp_path, name):
     assert_same(tmp_path / name, tmp_path / "whole")
 
 
-def test_a_run_killed_at_random_moments_loses_nothing(killer, config, large, tmp_path):
-    large = config(*large)
+@pytest.mark.parametrize(("workers", "kills"), [(1, KILLS), (2, KILLS // 2)])
+def test_a_run_killed_at_random_moments_loses_nothing(killer, config, large, tmp_path, workers, kills):
+    large = config(*large, f"hardware.workers={workers}")
     rng, seconds = np.random.default_rng(1), whole(killer, large).seconds
-    for kill in range(KILLS):
+    for kill in range(kills):
         after, tries = rng.uniform(0, seconds), 0
         while killer.run(large(f"{kill}-{tries}"), after=after).status == 0:  # it was faster this time
             after, tries = after / 2, tries + 1
         resumed(killer, large, tmp_path, f"{kill}-{tries}")
+
+
+def test_a_run_one_of_whose_workers_is_killed_says_so_at_once_and_loses_nothing(killer, config, large, tmp_path):
+    large = config(*large, "hardware.workers=3")
+    rng, seconds = np.random.default_rng(2), whole(killer, large).seconds
+    killed = 0
+    for kill in range(KILLS // 2):
+        outcome = killer.run(large(str(kill)), after=rng.uniform(0.2, 1) * seconds, worker=True)
+        if outcome.status != 0:  # else it was faster
+            killed += 1
+            assert "LostRankError: worker" in outcome.err and "by SIGKILL" in outcome.err, outcome.err
+            assert outcome.seconds < seconds + 10
+            resumed(killer, large, tmp_path, str(kill))
+    assert killed > 0
 
 
 def test_a_run_killed_again_and_again_loses_nothing(killer, config, large, tmp_path):

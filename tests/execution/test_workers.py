@@ -17,7 +17,8 @@ from fedsign.tracking.progress import RoundProgress
 
 METHODS = sorted(path.stem for path in (cli.conf_folder() / "algorithm").glob("*.yaml"))
 DIGITS = ("dataset=digits", "model=mlp", "model.hidden=[16]", "clients=9", "cohort=5", "local.epochs=1", "rounds=3")
-NEEDS: dict[str, tuple[str, ...]] = {}  # what a method cannot do without
+NORMALISED = ("dataset=mnist5k", "model=lenet5", "model.channels=[4,8]", "clients=80", "rounds=2")
+NEEDS = {"fedvote": NORMALISED}  # what a method cannot do without
 
 
 def problem(method):
@@ -25,7 +26,9 @@ def problem(method):
     keys = OmegaConf.load(cli.conf_folder() / "algorithm" / f"{method}.yaml")
     codes = ("algorithm.codes=weights",) if "codes" in keys and method not in NEEDS else ()
     measured = ("eval.mu_index=true", "eval.train=true", "eval.batch_size=100")
-    return (*DIGITS, f"algorithm={method}", *codes, *measured, *NEEDS.get(method, ()))
+    if method not in NEEDS:
+        return (*DIGITS, f"algorithm={method}", *codes, *measured)
+    return (*NEEDS[method], "cohort=3", "local.epochs=1", f"algorithm={method}", *measured)
 
 
 def everything(out):
