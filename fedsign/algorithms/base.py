@@ -138,9 +138,13 @@ class Algorithm(ABC):
         """
         return {}
 
+    def values(self, layout: Layout) -> int:
+        """The number d of values that such a part stands for: all that are coded, unless a method says otherwise."""
+        return layout.coded
+
     def combine(self, rows: list[Tensor], codec: Codec, round: Round) -> Tensor:
         """What the server makes of one such part, [d]: the mean with the method's weights, if it has no other rule."""
-        return codec.mean(rows, round.d, self.weights(round))
+        return codec.mean(rows, self.values(round.layout), self.weights(round))
 
     def models(self, server: State) -> dict[str, Tensor]:
         """The models [d] to evaluate, by the prefix of their columns; ``test`` is the one that is saved."""
@@ -163,6 +167,13 @@ def send(**vectors: Tensor) -> Downlink:
 def receive(data: Tensor) -> Tensor:
     """The full-precision vector [d] that was broadcast."""
     return codecs.Float32().decode([data], len(data) // 4)[0]
+
+
+def need_symbols(entropy_coding: bool, key: str, value: object, *coded: object) -> None:
+    """Refuse to entropy code what is not sent in symbols: algorithm.key must be one of `coded`. Raises ConfigError."""
+    if entropy_coding and value not in coded:
+        allowed = ", ".join(str(choice) for choice in coded)
+        raise ConfigError(f"algorithm.{key}={value}: must be {allowed} with algorithm.entropy_coding=true")
 
 
 def need_plain_sgd(config: Config) -> None:

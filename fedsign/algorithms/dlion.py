@@ -6,7 +6,7 @@ alone: d bits for a vote, d ⌈log2(n+1)⌉ + 32 for a mean of n signs.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from fedsign import codecs
 from fedsign.algorithms.base import Algorithm, receive, send
@@ -29,6 +29,7 @@ class DLion(Algorithm):
     beta_1: Momentum
     beta_2: Momentum
     sign_zero: SignZero
+    entropy_coding: bool  # of the uplink
 
     @property
     def client_state(self) -> tuple[str, ...]:  # type: ignore[override]
@@ -54,11 +55,11 @@ class DLion(Algorithm):
         delta = self.beta_1 * m + (1 - self.beta_1) * g  # δ_i, before Sign
         m = self.beta_2 * m + (1 - self.beta_2) * g
         local.log("zero_fraction", (delta == 0).float().mean(dim=1))
-        return {"delta": codecs.sign(self.sign_zero).encode(delta, streams)}, state | {"m": m}
+        return {"delta": self._codec().encode(delta, streams)}, state | {"m": m}
 
     def server(self, server: State, uplink: Uplink, round: Round) -> State:
         """Δ, and the models of those who receive it: the server can tell every x_i."""
-        Delta = codecs.sign(self.sign_zero).mean(uplink["delta"], round.d)
+        Delta = self._codec().mean(uplink["delta"], round.d)
         if self.aggregate == "majority":
             Delta = codecs.signs(Delta[None], self.sign_zero, round.streams)[0]
         if self.sync:
@@ -99,8 +100,11 @@ class DLion(Algorithm):
 
     def message(self, server: State, round: Round) -> Message:
         """Signs."""
-        return {"delta": codecs.sign(self.sign_zero)}
+        return {"delta": self._codec()}
 
     def uplink_bits_formula(self, layout: Layout) -> float:
         """d, or 2 d where Sign(0) = 0."""
         return layout.coded * (2 if self.sign_zero == "zero" else 1)
+
+    def _codec(self) -> Any:
+        return codecs.entropy_coded(codecs.sign(self.sign_zero), self.entropy_coding)

@@ -5,15 +5,16 @@ Uplink the bits of the codec, and once 32 d with a warm start; downlink 32 d.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from fedsign import codecs
-from fedsign.algorithms.base import Algorithm, receive
+from fedsign.algorithms.base import Algorithm, need_symbols, receive
 from fedsign.errors import PayloadError
 from fedsign.options import Fraction, Positive, SignZero, options
 
 if TYPE_CHECKING:
     from fedsign.algorithms.base import Downlink, Layout, LocalTraining, Message, Round, State, Streams, Tensor, Uplink
+    from fedsign.config import Config
 
 
 @options
@@ -28,6 +29,11 @@ class EF21(Algorithm):
     server_lr: Positive  # η_g
     warm_start: bool  # at a client's first participation g_i = D_i, sent in full
     sign_zero: SignZero
+    entropy_coding: bool
+
+    def check(self, config: Config) -> None:
+        """Floats have no symbols to code, and sparse messages have coded none."""
+        need_symbols(self.entropy_coding, "codec", self.codec, "sign")
 
     def init(self, x: Tensor, layout: Layout) -> State:
         """x and G = 0."""
@@ -73,5 +79,6 @@ class EF21(Algorithm):
         rows = [g_0 if len(g_0) else c for g_0, c in zip(uplink["g_0"], uplink["c"], strict=True)]
         return codecs.mean_of_each(kinds, rows, round.d)
 
-    def _codec(self, layout: Layout) -> codecs.Contraction:
-        return codecs.chosen(self.codec, layout.sizes, ratio=self.ratio, sign_zero=self.sign_zero)
+    def _codec(self, layout: Layout) -> Any:
+        codec = codecs.chosen(self.codec, layout.sizes, ratio=self.ratio, sign_zero=self.sign_zero)
+        return codecs.entropy_coded(codec, self.entropy_coding)

@@ -6,7 +6,7 @@ stochastic gradient per client and round; no local steps. Uplink d + 32 L bits, 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from fedsign import codecs
 from fedsign.algorithms.base import Algorithm, receive, send
@@ -26,6 +26,7 @@ class EFSignSGD(Algorithm):
     momentum: Momentum  # μ
     server_lr: Positive  # γ
     sign_zero: SignZero
+    entropy_coding: bool
 
     @property
     def client_state(self) -> tuple[str, ...]:  # type: ignore[override]
@@ -81,5 +82,5 @@ class EFSignSGD(Algorithm):
         """d + 32 L, or 2 d + 32 L where Sign(0) = 0."""
         return self._codec(layout).unpadded_bits(layout.coded)
 
-    def _codec(self, layout: Layout) -> codecs.ScaledSign:
-        return codecs.ScaledSign(self.sign_zero, layout.sizes)
+    def _codec(self, layout: Layout) -> Any:
+        return codecs.entropy_coded(codecs.ScaledSign(self.sign_zero, layout.sizes), self.entropy_coding)

@@ -5,14 +5,15 @@ Uplink 32 d bits, and the bits of the codec; downlink 32 d.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from fedsign import codecs
-from fedsign.algorithms.base import Algorithm, receive
+from fedsign.algorithms.base import Algorithm, need_symbols, receive
 from fedsign.options import Fraction, Momentum, Positive, SignZero, options
 
 if TYPE_CHECKING:
     from fedsign.algorithms.base import Downlink, Layout, LocalTraining, Message, Round, State, Streams, Tensor, Uplink
+    from fedsign.config import Config
 
 
 @options
@@ -50,7 +51,7 @@ class FedAMS(Algorithm):
         """32 d, or what the codec takes."""
         return self._codec().unpadded_bits(layout.coded)
 
-    def _codec(self) -> codecs.Codec:
+    def _codec(self) -> Any:
         return codecs.Float32()
 
 
@@ -64,6 +65,11 @@ class FedCAMS(FedAMS):
     codec: Literal["sign", "topk", "identity"]
     ratio: Fraction  # k / d of topk
     sign_zero: SignZero
+    entropy_coding: bool
+
+    def check(self, config: Config) -> None:
+        """Floats have no symbols to code, and sparse messages have coded none."""
+        need_symbols(self.entropy_coding, "codec", self.codec, "sign")
 
     def client(self, downlink: Downlink, state: State, local: LocalTraining, streams: Streams) -> tuple[Uplink, State]:
         """Train locally and send what the codec makes of the model difference and the error before."""
@@ -73,9 +79,10 @@ class FedCAMS(FedAMS):
         sent = codec.encode(Delta, streams)
         return {"Delta": sent}, {"e": Delta - codec.decode(sent, len(x))}
 
-    def _codec(self) -> codecs.Contraction:
+    def _codec(self) -> Any:
         """On the whole vector, as one group."""
-        return codecs.chosen(self.codec, None, ratio=self.ratio, sign_zero=self.sign_zero)
+        codec = codecs.chosen(self.codec, None, ratio=self.ratio, sign_zero=self.sign_zero)
+        return codecs.entropy_coded(codec, self.entropy_coding)
 
 
 def moments(server: State, Delta: Tensor, beta_1: float, beta_2: float) -> State:

@@ -5,17 +5,18 @@ Uplink the bits of the codec, downlink 32 d.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
 from fedsign import codecs
-from fedsign.algorithms.base import Algorithm, receive
+from fedsign.algorithms.base import Algorithm, need_symbols, receive
 from fedsign.algorithms.fedams import moments
 from fedsign.options import Fraction, Momentum, Positive, SignZero, options
 
 if TYPE_CHECKING:
     from fedsign.algorithms.base import Downlink, Layout, LocalTraining, Message, Round, State, Streams, Tensor, Uplink
+    from fedsign.config import Config
 
 
 @options
@@ -33,6 +34,11 @@ class FedEF(Algorithm):
     beta_2: Fraction
     eps: Positive
     sign_zero: SignZero
+    entropy_coding: bool
+
+    def check(self, config: Config) -> None:
+        """Floats have no symbols to code, and sparse messages have coded none."""
+        need_symbols(self.entropy_coding, "codec", self.codec, "sign")
 
     def init(self, x: Tensor, layout: Layout) -> State:
         """x; and m = v = v̂ = 0."""
@@ -62,5 +68,6 @@ class FedEF(Algorithm):
         """k (32 + ⌈log2 d⌉), d + 32 L, k (1 + ⌈log2 d⌉) + 32 L or 32 d."""
         return self._codec(layout).unpadded_bits(layout.coded)
 
-    def _codec(self, layout: Layout) -> codecs.Contraction:
-        return codecs.chosen(self.codec, layout.sizes, ratio=self.ratio, sign_zero=self.sign_zero)
+    def _codec(self, layout: Layout) -> Any:
+        codec = codecs.chosen(self.codec, layout.sizes, ratio=self.ratio, sign_zero=self.sign_zero)
+        return codecs.entropy_coded(codec, self.entropy_coding)

@@ -5,7 +5,7 @@ Uplink d ⌈log2(2E+1)⌉ + 32 d bits with E local steps, downlink 64 d.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from fedsign import codecs
 from fedsign.algorithms.base import Algorithm, receive, send
@@ -24,6 +24,7 @@ class FedLion(Algorithm):
     beta_1: Momentum
     beta_2: Momentum
     lr: Positive  # γ, of the local steps; local.lr is not used
+    entropy_coding: bool  # of the integers
 
     def init(self, x: Tensor, layout: Layout) -> State:
         """x_0 and m = 0."""
@@ -40,28 +41,27 @@ class FedLion(Algorithm):
         x, m = receive(downlink["x"]), receive(downlink["m"])
         lion = Lion(beta_1=self.beta_1, beta_2=self.beta_2, lr=self.lr, start={"m": m}, counted=True)
         final = local.train(x, optimizer=lion).optimizer
-        Delta = codecs.encode_each([signs_of(E) for E in local.step_counts], final["count"])
+        Delta = codecs.encode_each([self._codec(E) for E in local.step_counts], final["count"])
         return {"Delta": Delta, "m": codecs.Float32().encode(final["m"])}, {}
 
     def server(self, server: State, uplink: Uplink, round: Round) -> State:
         """Integers beyond a client's own E are refused."""
-        Delta = codecs.mean_of_each([signs_of(E) for E in round.steps.tolist()], uplink["Delta"], round.d)
+        Delta = codecs.mean_of_each([self._codec(E) for E in round.steps.tolist()], uplink["Delta"], round.d)
         m = codecs.Float32().mean(uplink["m"], round.d)
         return {"x": server["x"] - self.lr * Delta, "m": m}
 
     def message(self, server: State, round: Round) -> Message:
         """Sums of E signs, and m in full."""
-        return {"Delta": [signs_of(E) for E in round.steps.tolist()], "m": codecs.Float32()}
+        return {"Delta": [self._codec(E) for E in round.steps.tolist()], "m": codecs.Float32()}
 
     def uplink_bits_formula(self, layout: Layout, E: int = 1) -> float:
         """d ⌈log2(2E+1)⌉ + 32 d."""
-        return layout.coded * (signs_of(E).k + 32)
+        return layout.coded * ((2 * E).bit_length() + 32)
 
     def cohort_bits_formula(self, layout: Layout, steps: Tensor) -> float:
         """Every client by its own E."""
         return sum(self.uplink_bits_formula(layout, E) for E in steps.tolist())
 
-
-def signs_of(E: int) -> codecs.Integer:
-    """The codec of a sum of E signs."""
-    return codecs.Integer(-E, E)
+    def _codec(self, E: int) -> Any:
+        """Of a sum of E signs."""
+        return codecs.entropy_coded(codecs.Integer(-E, E), self.entropy_coding)

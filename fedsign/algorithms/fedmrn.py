@@ -5,7 +5,7 @@ Uplink d + 64 bits (a mask and a seed), downlink 32 d.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from fedsign import codecs
 from fedsign.algorithms.base import Algorithm, receive
@@ -27,6 +27,7 @@ class FedMRN(Algorithm):
     stochastic_masking: bool  # SM, (6) and (7); false: where u and n have the same sign (DM)
     progressive_masking: bool  # PM, (10); false: all elements are masked in every step
     after_training: bool  # train u without masks and mask it once ("FedAvg w. SM", Section 5.4)
+    entropy_coding: bool
 
     def client(self, downlink: Downlink, state: State, local: LocalTraining, streams: Streams) -> tuple[Uplink, State]:
         """Lines 11 to 20: train u from zero under progressive stochastic masking, then draw the mask to send."""
@@ -40,7 +41,7 @@ class FedMRN(Algorithm):
         else:
             weights = MaskedNoise(
                 x,
-                self._codec().noise(s, len(x), x.device),  # G(s_k^t)
+                self._noise().noise(s, len(x), x.device),  # G(s_k^t)
                 signed=self.mask == "signed",
                 stochastic=self.stochastic_masking,
                 progressive=self.progressive_masking,
@@ -64,6 +65,9 @@ class FedMRN(Algorithm):
         """d + 64."""
         return layout.coded + 64
 
-    def _codec(self) -> codecs.MaskedNoise:
+    def _codec(self) -> Any:
+        return codecs.entropy_coded(self._noise(), self.entropy_coding)
+
+    def _noise(self) -> codecs.MaskedNoise:
         alpha = self.noise_scale or {"binary": 1e-2, "signed": 5e-3}[self.mask]
         return codecs.MaskedNoise(self.mask == "signed", self.noise, alpha)

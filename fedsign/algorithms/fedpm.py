@@ -6,7 +6,7 @@ Uplink d bits, downlink 32 d and the 64 bits of the seed of the weights.
 from __future__ import annotations
 
 from math import e
-from typing import TYPE_CHECKING, Annotated, ClassVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from pydantic import Field
 
@@ -29,6 +29,7 @@ class FedPM(Algorithm):
 
     eps: Annotated[float, Field(gt=0, lt=0.5, description="a number in (0, 0.5)")]  # ε: masks count as ε and 1 − ε
     optimizer: LatentOptimizer
+    entropy_coding: bool
 
     def check(self, config: Config) -> None:
         """Refuse a local optimiser that would go unused. Raises ConfigError."""
@@ -57,11 +58,11 @@ class FedPM(Algorithm):
         theta = receive(downlink["theta"])
         w = signed_constants(seeds.from_bytes(downlink["seed"]), e, local.layout, theta.device)
         s = local.train(theta.logit(), weights=self._map(w), optimizer=latent_optimizer(self.optimizer)).y
-        return {"m": self._mask(finite(s), streams)}, {}
+        return {"m": self._codec().encode(self._mask(finite(s), streams))}, {}
 
     def server(self, server: State, uplink: Uplink, round: Round) -> State:
         """θ = ε + (1 − 2ε) 1/n Σ m_i: the mode of a Beta posterior with a uniform prior in every round."""
-        theta = self.eps + (1 - 2 * self.eps) * codecs.Mask().mean(uplink["m"], round.d)
+        theta = self.eps + (1 - 2 * self.eps) * self._codec().mean(uplink["m"], round.d)
         return server | {"theta": theta, "m": self._evaluated(theta, round)}
 
     def models(self, server: State) -> dict[str, Tensor]:
@@ -70,19 +71,22 @@ class FedPM(Algorithm):
 
     def message(self, server: State, round: Round) -> Message:
         """The bits of a mask, read as ±1."""
-        return {"m": codecs.Sign("plus")}
+        return {"m": codecs.entropy_coded(codecs.Sign("plus"), self.entropy_coding)}
 
     def uplink_bits_formula(self, layout: Layout) -> float:
         """d."""
         return layout.coded
+
+    def _codec(self) -> Any:
+        return codecs.entropy_coded(codecs.Mask(), self.entropy_coding)
 
     def _map(self, w: Tensor) -> WeightMap:
         from fedsign.local.weight_maps import BernoulliMask
 
         return BernoulliMask(w)
 
-    def _mask(self, s: Tensor, streams: Streams) -> list[Tensor]:
-        return codecs.Mask().sample(s.sigmoid(), streams)
+    def _mask(self, s: Tensor, streams: Streams) -> Tensor:
+        return streams.uniform("mask", s.shape[1]) < s.sigmoid()
 
     def _evaluated(self, theta: Tensor, round: Round) -> Tensor:
         return (round.streams.uniform("mask", round.d)[0] < theta).float()
@@ -99,8 +103,8 @@ class FedMask(FedPM):
 
         return ThresholdMask(w, signed=False)
 
-    def _mask(self, s: Tensor, streams: Streams) -> list[Tensor]:
-        return codecs.Mask().threshold(s)
+    def _mask(self, s: Tensor, streams: Streams) -> Tensor:
+        return s > 0
 
     def _evaluated(self, theta: Tensor, round: Round) -> Tensor:
         return (theta > 0.5).float()

@@ -5,14 +5,15 @@ Uplink d bits, downlink 32 d.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from fedsign import codecs
-from fedsign.algorithms.base import Algorithm, receive
+from fedsign.algorithms.base import Algorithm, need_symbols, receive
 from fedsign.options import Fraction, Momentum, NonNegative, Positive, SignZero, options
 
 if TYPE_CHECKING:
     from fedsign.algorithms.base import Downlink, Layout, LocalTraining, Message, Round, State, Streams, Tensor, Uplink
+    from fedsign.config import Config
 
 
 @options
@@ -30,6 +31,11 @@ class FedSMU(Algorithm):
     aggregate: Literal["mean", "majority"]  # majority is FedSMU-MV (Appendix C.9)
     bits: Literal[1, 3, 8, 32]  # Table 9; 32 is "full-precision" of Table 12
     sign_zero: SignZero
+    entropy_coding: bool
+
+    def check(self, config: Config) -> None:
+        """Floats have no symbols to code."""
+        need_symbols(self.entropy_coding, "bits", self.bits, 1, 3, 8)
 
     def client(self, downlink: Downlink, state: State, local: LocalTraining, streams: Streams) -> tuple[Uplink, State]:
         """Local SGD, then the sign of the interpolated momentum."""
@@ -57,15 +63,14 @@ class FedSMU(Algorithm):
         """d, or 2 d where Sign(0) = 0; b d in the b-bit ablations."""
         return layout.coded * (2 if self.bits == 1 and self.sign_zero == "zero" else self.bits)
 
-    def _codec(self) -> codecs.Codec:
-        if self.bits == 1:
-            return codecs.sign(self.sign_zero)
-        return codecs.Float32() if self.bits == 32 else codecs.Uniform(self.bits)
+    def _codec(self) -> Any:
+        if self.bits == 32:
+            return codecs.Float32()
+        codec = codecs.sign(self.sign_zero) if self.bits == 1 else codecs.Uniform(self.bits)
+        return codecs.entropy_coded(codec, self.entropy_coding)
 
     def _encode(self, u: Tensor, streams: Streams) -> list[Tensor]:
-        if self.bits == 1:
-            return codecs.sign(self.sign_zero).encode(u, streams)
-        if self.bits == 32:
-            return codecs.Float32().encode(u)
+        if self.bits in (1, 32):
+            return self._codec().encode(u, streams)
         largest = u.abs().amax(dim=1, keepdim=True)  # every client's update spans [−1, 1]; no scale is sent
-        return codecs.Uniform(self.bits).encode(u / largest.clamp(min=1e-30))
+        return self._codec().encode(u / largest.clamp(min=1e-30))

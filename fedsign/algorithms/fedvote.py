@@ -5,7 +5,7 @@ Uplink d bits (binary) or 2 d (ternary), downlink 32 d.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
@@ -35,6 +35,7 @@ class FedVote(Algorithm):
     cut_below_mean: bool  # λ_m = 0 for clients of less than the cohort's mean ν, as released
     optimizer: LatentOptimizer
     sign_zero: SignZero  # of a tied vote
+    entropy_coding: bool
 
     def check(self, config: Config) -> None:
         """Binary weights need normalised activations, and credibilities need binary votes."""
@@ -71,9 +72,9 @@ class FedVote(Algorithm):
         h = (2 * receive(downlink["p"]) - 1).atanh() / self.a  # h = φ^{-1}(2 p − 1)
         h = local.train(h, weights=Tanh(self.a), optimizer=latent_optimizer(self.optimizer)).y
         w = (self.a * finite(h)).tanh()  # w̃_m
-        if self.levels == 2:
-            return {"w": codecs.Mask().sample((1 + w) / 2, streams)}, {}  # +1 with probability (1 + w̃)/2
-        return {"w": codecs.Ternary().encode(w * (streams.uniform("mask", w.shape[1]) < w.abs()))}, {}
+        U = streams.uniform("mask", w.shape[1])
+        w = 2.0 * ((1 + w) / 2 > U) - 1 if self.levels == 2 else w * (w.abs() > U)  # +1 w.p. (1 + w̃)/2, or (16)
+        return {"w": self._codec().encode(w, streams)}, {}
 
     def server(self, server: State, uplink: Uplink, round: Round) -> State:
         """Lines 12 to 19. `hard` and `sampled` are the quantised models that are evaluated beside w̃."""
@@ -102,8 +103,9 @@ class FedVote(Algorithm):
         """d, or 2 d for ternary weights."""
         return layout.coded * (self.levels - 1)
 
-    def _codec(self) -> codecs.Codec:
-        return codecs.Sign("plus") if self.levels == 2 else codecs.Ternary()
+    def _codec(self) -> Any:
+        codec = codecs.Sign("plus") if self.levels == 2 else codecs.Ternary()
+        return codecs.entropy_coded(codec, self.entropy_coding)
 
     def _vote(self, w: Tensor, round: Round) -> Tensor:
         """The sign of the mean vote w, ties as `sign_zero` says; weights add up to a tie but for their rounding."""
@@ -115,14 +117,13 @@ class FedVote(Algorithm):
         if self.cut_below_mean:
             nu = nu * (nu >= nu.mean().minimum(nu.max()))  # the mean of equal values may be rounded up
         weights = nu / nu.sum()
-        if round.attackers:
-            attackers = weights.new_tensor([c in round.attackers for c in round.clients])
-            round.log("attackers_weight", float(weights @ attackers))
+        attackers = weights.new_tensor([c in round.attackers for c in round.clients])  # in every round: a column
+        round.log("attackers_weight", float(weights @ attackers))
         return weights
 
     def _credibility(self, nu: Tensor, votes: list[Tensor], round: Round) -> Tensor:
         """ν_m ← β ν_m + (1 − β) CR_m, CR_m the share of coordinates in which m agrees with the reference vote."""
-        codec, new, counted = codecs.Sign("plus"), nu.clone(), votes
+        codec, new, counted = self._codec(), nu.clone(), votes
         if self.reference == "honest_oracle":
             counted = [row for row, c in zip(votes, round.clients, strict=True) if c not in round.attackers]
         weights = nu[round.clients] / nu[round.clients].sum() if self.reference == "nu_weighted" else None

@@ -6,20 +6,31 @@ Uplink the bits of the codec, downlink 64 d.
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from fedsign import codecs
-from fedsign.algorithms.base import receive
+from fedsign.algorithms.base import need_symbols, receive
 from fedsign.algorithms.scaffold import Scaffold
 from fedsign.options import Fraction, PositiveInt, SignZero, options
 
 if TYPE_CHECKING:
     from fedsign.algorithms.base import Downlink, Layout, LocalTraining, Message, Round, State, Streams, Uplink
+    from fedsign.config import Config
 
 
 @options
 class Incremental(Scaffold):
     """What the two share: c_i and c move by the increments δ̃_i = C(δ_i) that are sent, and so does x."""
+
+    symbols: ClassVar[str]  # the codec that sends symbols
+
+    codec: str
+    entropy_coding: bool
+
+    def check(self, config: Config) -> None:
+        """Beside plain SGD: floats have no symbols to code, and sparse messages have coded none."""
+        super().check(config)
+        need_symbols(self.entropy_coding, "codec", self.codec, self.symbols)
 
     def server(self, server: State, uplink: Uplink, round: Round) -> State:
         """x ← x − η_g η_l K (Σ K_i/ΣK_j δ̃_i + c), K the mean K_i and c the old c; c ← c + 1/N Σ δ̃_i."""
@@ -39,7 +50,7 @@ class Incremental(Scaffold):
         return self._codec(layout).unpadded_bits(layout.coded)
 
     @abstractmethod
-    def _codec(self, layout: Layout) -> codecs.Codec: ...
+    def _codec(self, layout: Layout) -> Any: ...
 
 
 @options
@@ -47,6 +58,7 @@ class Scallion(Incremental):
     """An unbiased codec of δ_i = α [(x − y_i^K)/(η_l K) − c]."""
 
     title: ClassVar[str] = "SCALLION"
+    symbols: ClassVar[str] = "qsgd"
 
     alpha: Fraction  # α
     codec: Literal["qsgd", "identity"]  # unbiased, as the theory needs it; biased ones are for SCAFCOM
@@ -61,9 +73,10 @@ class Scallion(Incremental):
         sent = codec.encode(delta, streams)  # δ̃_i
         return {"delta": sent}, {"c_i": c_i + codec.decode(sent, len(x))}
 
-    def _codec(self, layout: Layout) -> codecs.QSGD | codecs.Float32:
+    def _codec(self, layout: Layout) -> Any:
         """QSGD with a norm per tensor: d ⌈log2(2s+1)⌉ + 32 L bits."""
-        return codecs.QSGD(self.levels, "l2", layout.sizes) if self.codec == "qsgd" else codecs.Float32()
+        codec = codecs.QSGD(self.levels, "l2", layout.sizes) if self.codec == "qsgd" else codecs.Float32()
+        return codecs.entropy_coded(codec, self.entropy_coding)
 
 
 @options
@@ -71,6 +84,7 @@ class Scafcom(Incremental):
     """Any codec of δ_i = v_i − c_i, v_i a moving average of the mean local gradients."""
 
     title: ClassVar[str] = "SCAFCOM"
+    symbols: ClassVar[str] = "sign"
     client_state: ClassVar[tuple[str, ...]] = ("c_i", "v_i")  # 0
 
     beta: Fraction  # β
@@ -88,5 +102,6 @@ class Scafcom(Incremental):
         sent = codec.encode(v_i - c_i, streams)  # δ̃_i
         return {"delta": sent}, {"c_i": c_i + codec.decode(sent, len(x)), "v_i": v_i}
 
-    def _codec(self, layout: Layout) -> codecs.Contraction:
-        return codecs.chosen(self.codec, layout.sizes, ratio=self.ratio, sign_zero=self.sign_zero)
+    def _codec(self, layout: Layout) -> Any:
+        codec = codecs.chosen(self.codec, layout.sizes, ratio=self.ratio, sign_zero=self.sign_zero)
+        return codecs.entropy_coded(codec, self.entropy_coding)

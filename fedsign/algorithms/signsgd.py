@@ -6,7 +6,7 @@ client and round; no local steps. Uplink d bits, downlink 32 d as simulated here
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from fedsign import codecs
 from fedsign.algorithms.base import Algorithm, receive, send
@@ -27,6 +27,7 @@ class SignDescent(Algorithm):
     theta: Momentum  # θ; 0 is no momentum
     alpha: NonNegative  # α of the look-ahead y^t = x^t + α (x^t − x^{t−1})
     sign_zero: SignZero
+    entropy_coding: bool
 
     def init(self, x: Tensor, layout: Layout) -> State:
         """x^0 and x^{−1} = x^0."""
@@ -59,17 +60,20 @@ class SignSGD(SignDescent):
         g = local.gradient(receive(downlink["y"]))
         m = self.theta * state["m"] + (1 - self.theta) * g
         local.log("zero_fraction", (m == 0).float().mean(dim=1))
-        return {"s": codecs.sign(self.sign_zero).encode(m, streams)}, {"m": m}
+        return {"s": self._codec().encode(m, streams)}, {"m": m}
 
     def server(self, server: State, uplink: Uplink, round: Round) -> State:
         """Step along the mean sign or the vote."""
-        s = codecs.sign(self.sign_zero).mean(uplink["s"], round.d)
+        s = self._codec().mean(uplink["s"], round.d)
         return self.descend(server, self.vote(s, round) if self.aggregate == "majority" else s, round)
 
     def message(self, server: State, round: Round) -> Message:
         """Signs."""
-        return {"s": codecs.sign(self.sign_zero)}
+        return {"s": self._codec()}
 
     def uplink_bits_formula(self, layout: Layout) -> float:
         """d, or 2 d where Sign(0) = 0."""
         return layout.coded * (2 if self.sign_zero == "zero" else 1)
+
+    def _codec(self) -> Any:
+        return codecs.entropy_coded(codecs.sign(self.sign_zero), self.entropy_coding)

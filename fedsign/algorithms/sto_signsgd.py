@@ -6,7 +6,7 @@ Uplink d bits; downlink 32 d as simulated here (the model), d with a majority vo
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from fedsign import codecs
 from fedsign.algorithms.base import Algorithm, receive
@@ -17,14 +17,14 @@ if TYPE_CHECKING:
     from fedsign.algorithms.base import Downlink, Layout, LocalTraining, Message, Round, State, Streams, Tensor, Uplink
 
 
-def sto_sign(v: Tensor, R: float | Tensor, streams: Streams) -> list[Tensor]:
-    """Rows of S_R(v) [n, d] in one bit a value: +1 with probability clip(1/2 + v/(2R), 0, 1), else −1 (equation (6)).
+def sto_sign(v: Tensor, R: float | Tensor, codec: Any, streams: Streams) -> list[Tensor]:
+    """Rows of S_R(v) [n, d]: +1 with probability clip(1/2 + v/(2R), 0, 1), else −1 (equation (6)).
 
     Drawn as Sign(v + R U) with U uniform on [−1, 1]: the same law. It is Sign(v) for R → 0, and a fair coin where v and
-    R are 0. R is a number, or one per row, [n, 1]. Raises PayloadError if a value is not finite.
+    R are 0. R is a number, or one per row, [n, 1]; the codec is of signs. Raises PayloadError on a value not finite.
     """
     U = 2 * streams.uniform("sto_sign", v.shape[1]) - 1
-    return codecs.Sign("random").encode(v + R * U, streams)
+    return codec.encode(v + R * U, streams)
 
 
 @options
@@ -44,20 +44,23 @@ class MVStoSignSGD(SignDescent):
         g = local.gradient(y)
         m = self.theta * state["m"] + (1 - self.theta) * g
         local.log("clipped_fraction", (m.abs() > self.R).float().mean(dim=1))
-        return {"s": sto_sign(m, self.R, streams)}, {"m": m}
+        return {"s": sto_sign(m, self.R, self._codec(), streams)}, {"m": m}
 
     def server(self, server: State, uplink: Uplink, round: Round) -> State:
         """Step along the vote."""
-        s = codecs.Sign("random").mean(uplink["s"], round.d)
+        s = self._codec().mean(uplink["s"], round.d)
         return self.descend(server, self.vote(s, round), round)
 
     def message(self, server: State, round: Round) -> Message:
         """Signs."""
-        return {"s": codecs.Sign("random")}
+        return {"s": self._codec()}
 
     def uplink_bits_formula(self, layout: Layout) -> float:
         """d: a random sign has no zero."""
         return layout.coded
+
+    def _codec(self) -> Any:
+        return codecs.entropy_coded(codecs.Sign("random"), self.entropy_coding)
 
 
 @options
@@ -69,21 +72,25 @@ class StoSignSGD(Algorithm):
 
     server_lr: Positive  # γ
     theta: Momentum  # θ
+    entropy_coding: bool
 
     def client(self, downlink: Downlink, state: State, local: LocalTraining, streams: Streams) -> tuple[Uplink, State]:
         """One stochastic gradient, the momentum, and its random sign; the norm stays with the client."""
         g = local.gradient(receive(downlink["x"]))
         v = self.theta * state["v"] + (1 - self.theta) * g
-        return {"s": sto_sign(v, v.norm(dim=1, keepdim=True), streams)}, {"v": v}
+        return {"s": sto_sign(v, v.norm(dim=1, keepdim=True), self._codec(), streams)}, {"v": v}
 
     def server(self, server: State, uplink: Uplink, round: Round) -> State:
         """Step along the mean sign."""
-        return {"x": server["x"] - self.server_lr * codecs.Sign("random").mean(uplink["s"], round.d)}
+        return {"x": server["x"] - self.server_lr * self._codec().mean(uplink["s"], round.d)}
 
     def message(self, server: State, round: Round) -> Message:
         """Signs."""
-        return {"s": codecs.Sign("random")}
+        return {"s": self._codec()}
 
     def uplink_bits_formula(self, layout: Layout) -> float:
         """d: a random sign has no zero."""
         return layout.coded
+
+    def _codec(self) -> Any:
+        return codecs.entropy_coded(codecs.Sign("random"), self.entropy_coding)

@@ -6,7 +6,7 @@ Uplink d bits, downlink 32 d.
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from fedsign import codecs
 from fedsign.algorithms.base import Algorithm, need_plain_sgd, receive
@@ -28,6 +28,7 @@ class ZSign(Algorithm):
     server_lr: Positive  # η; the step on every coordinate is η γ, γ the local learning rate
     noise_scale: Literal["gradient", "update"]  # units of σ: of (x − y)/γ as in the paper, or of x − y
     sign_zero: SignZero
+    entropy_coding: bool
 
     def check(self, config: Config) -> None:
         """The message is a sum of gradients only after plain SGD."""
@@ -42,21 +43,24 @@ class ZSign(Algorithm):
         if self.sigma > 0:
             v = v + self.sigma * z_noise(self.z, v.shape[1], streams)
         local.log("zero_fraction", (v == 0).float().mean(dim=1))
-        return {"Delta": codecs.sign(self.sign_zero).encode(v, streams)}, {}
+        return {"Delta": self._codec().encode(v, streams)}, {}
 
     def server(self, server: State, uplink: Uplink, round: Round) -> State:
         """x_t = x_{t−1} − η γ 1/n Σ Δ_{t−1}^i."""
-        Delta = codecs.sign(self.sign_zero).mean(uplink["Delta"], round.d)
+        Delta = self._codec().mean(uplink["Delta"], round.d)
         round.log("server_step", self.server_lr * round.lr)
         return {"x": server["x"] - self.server_lr * round.lr * Delta}
 
     def message(self, server: State, round: Round) -> Message:
         """Signs."""
-        return {"Delta": codecs.sign(self.sign_zero)}
+        return {"Delta": self._codec()}
 
     def uplink_bits_formula(self, layout: Layout) -> float:
         """d, or 2 d where Sign(0) = 0."""
         return layout.coded * (2 if self.sign_zero == "zero" else 1)
+
+    def _codec(self) -> Any:
+        return codecs.entropy_coded(codecs.sign(self.sign_zero), self.entropy_coding)
 
 
 def z_noise(z: float, d: int, streams: Streams) -> Tensor:

@@ -16,6 +16,7 @@ from torch import Tensor
 from fedsign.codecs import bits
 from fedsign.codecs.codec import Codec, naming
 from fedsign.errors import ConfigError, PayloadError
+from fedsign.local.streams import Streams
 
 Bytes = NDArray[np.uint8]
 PLAIN, CODED = 0, 1  # the first byte of a row
@@ -57,6 +58,10 @@ class EntropyCoded(Codec):
         """Rows of bytes of what the other codec's `encode` takes. Raises PayloadError if that does."""
         x = values[0]
         return [self._coded(row, x.shape[1]) for row in self.codec.encode(*values)]
+
+    def write(self, x: Tensor, streams: Streams) -> list[Tensor]:
+        """Rows of what the other codec's `write` makes of x [n, d]. Raises PayloadError if that does."""
+        return [self._coded(row, x.shape[1]) for row in self.codec.write(x, streams)]
 
     def decode(self, rows: list[Tensor], d: int) -> Tensor:
         """What the other codec decodes. Raises PayloadError if that does, or on a row that is no code of its row."""

@@ -52,7 +52,7 @@ class Integer(Codec):
         return value.to(torch.float32)
 
 
-def encode_each(codecs: Sequence[Integer], x: Tensor) -> list[Tensor]:
+def encode_each(codecs: Sequence[Codec], x: Tensor) -> list[Tensor]:
     """Rows of bytes of x [n, d] where every row has its own codec. Raises PayloadError: a codec refuses its row."""
     rows = []
     for i, codec in enumerate(codecs):

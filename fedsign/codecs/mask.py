@@ -5,24 +5,21 @@ from __future__ import annotations
 from torch import Tensor, float32
 
 from fedsign.codecs import bits
-from fedsign.codecs.codec import Codec, finite
-from fedsign.local.streams import Streams
+from fedsign.codecs.codec import Codec
 
 
 class Mask(Codec):
     """Masks in {0, 1}, one bit each."""
 
+    k = 1
+
     def length(self, d: int) -> int:
         """ceil(d / 8) bytes."""
         return bits.packed_length(d)
 
-    def sample(self, p: Tensor, streams: Streams) -> list[Tensor]:
-        """Rows of masks drawn as Bernoulli(p), p in [0, 1]^[n, d]. Raises PayloadError if a value is not finite."""
-        return list(bits.pack(streams.uniform("mask", p.shape[1]) < finite(p)))
-
-    def threshold(self, s: Tensor) -> list[Tensor]:
-        """Rows of the masks 1[s > 0] of s [n, d]. Raises PayloadError if a value is not finite."""
-        return list(bits.pack(finite(s) > 0))
+    def encode(self, m: Tensor) -> list[Tensor]:
+        """Rows of the packed masks m [n, d], bool."""
+        return list(bits.pack(m))
 
     def decode(self, rows: list[Tensor], d: int) -> Tensor:
         """Masks [n, d]. Raises PayloadError on a wrong length or a set padding bit."""

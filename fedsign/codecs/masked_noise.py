@@ -26,6 +26,8 @@ class MaskedNoise(Codec):
         scale: α.
     """
 
+    k = 1
+
     def __init__(self, signed: bool, law: Literal["uniform", "gaussian", "bernoulli"], scale: float):
         self.signed, self.law, self.scale = signed, law, scale
 
@@ -54,9 +56,10 @@ class MaskedNoise(Codec):
         The mask is one, and not zero or minus one, with probability clip(u/n, 0, 1), or clip((1 + u/n)/2, 0, 1) where
         it is signed; not `stochastic`, where u and n have the same sign. Raises PayloadError if a value is not finite.
         """
-        ratio = finite(u) / self.noise(s, u.shape[1], u.device)
-        mask = Mask()
-        rows = mask.sample(mask_probability(ratio, self.signed), streams) if stochastic else mask.threshold(ratio)
+        d = u.shape[1]
+        ratio = finite(u) / self.noise(s, d, u.device)
+        one = streams.uniform("mask", d) < mask_probability(ratio, self.signed) if stochastic else ratio > 0
+        rows = Mask().encode(one)
         return [torch.cat([seeds.to_bytes(seed).to(u.device), row]) for seed, row in zip(s, rows, strict=True)]
 
     def write(self, x: Tensor, streams: Streams) -> list[Tensor]:

@@ -40,7 +40,7 @@ class Part:
     @property
     def d(self) -> int:
         """Values of a row."""
-        return self.round.d
+        return self.algorithm.values(self.round.layout)
 
     @cached_property
     def honest(self) -> list[int]:

@@ -11,7 +11,7 @@ import torch
 from scipy import stats
 from toys import algorithm, attack, round_of
 
-from fedsign.codecs import Float32, Uniform
+from fedsign.codecs import Float32, Mask, Uniform
 from fedsign.robust.attacks import z_max
 from fedsign.robust.messages import forge
 
@@ -234,3 +234,23 @@ def test_an_empty_row_is_neither_read_nor_written(monkeypatch):
     assert len(uplink["g"][1]) == len(uplink["g"][4]) == 0
     arrived = Float32().decode([uplink["g"][3]], d)[0]
     torch.testing.assert_close(arrived, -(v[0] + v[2]) / 2, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("method", ["fedpm", "fedmask"])
+def test_mask_bits_are_read_and_written_as_signs(method):
+    """The opposite of mask bits is their majority, inverted; the server reads them as 0 and 1."""
+    bits = torch.tensor([[1, 1, 0, 0], [1, 0, 1, 0], [1, 1, 0, 0], [1, 1, 1, 1]])
+    uplink = {"m": Mask().encode(bits.bool())}
+    round = dataclasses.replace(round_of(4, 4), attackers=frozenset([3]))
+    forge(attack("opposite"), algorithm(method), {}, uplink, round)
+    assert Mask().decode(uplink["m"], 4)[3].tolist() == [0, 0, 1, 1]
+    forge(attack("sign_flip"), algorithm(method), {}, uplink, round)
+    assert Mask().decode(uplink["m"], 4)[3].tolist() == [1, 1, 0, 0]
+
+
+def test_hidenseek_is_attacked_in_the_weights_that_it_keeps():
+    method = algorithm("hidenseek", sparsity=0.5)
+    bits = torch.tensor([[1, 0, 1], [1, 0, 1], [1, 0, 1]])
+    uplink = {"m": Mask().encode(bits.bool())}
+    forge(attack("opposite"), method, {}, uplink, dataclasses.replace(round_of(3, 6), attackers=frozenset([0])))
+    assert Mask().decode(uplink["m"], 3).tolist() == [[0, 1, 0], [1, 0, 1], [1, 0, 1]]

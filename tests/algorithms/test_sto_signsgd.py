@@ -22,7 +22,7 @@ N = 200_000
 
 def random_signs(v, R, n=N):
     """n draws of S_R(v) for a number v."""
-    (row,) = sto_sign(torch.full((1, n), v), R, streams([0]))
+    (row,) = sto_sign(torch.full((1, n), v), R, codecs.Sign("random"), streams([0]))
     return 2.0 * bits_of(row, n) - 1
 
 
@@ -43,7 +43,7 @@ def test_second_moment_of_a_random_sign_is_exact(norm):
     d, R, n = 12, 2.0, 5_000
     v = torch.randn(d, generator=torch.Generator().manual_seed(0))
     v = v / v.abs().max() * norm * R
-    rows = sto_sign(v.expand(n, d), R, streams(range(n)))
+    rows = sto_sign(v.expand(n, d), R, codecs.Sign("random"), streams(range(n)))
     error = (codecs.Sign("random").decode(rows, d) - v / R).double().pow(2).sum(dim=1).numpy()
     p = (v / R).double().numpy()
     standard_error = math.sqrt(

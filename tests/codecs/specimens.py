@@ -93,7 +93,7 @@ SPECIMENS = {
     "uniform_2": uniform(2),
     "uniform_3": uniform(3),
     "uniform_8": uniform(8),
-    "mask": Specimen(Mask(), Mask().threshold, among(0, 1)),
+    "mask": Specimen(Mask(), lambda x: Mask().encode(x > 0), among(0, 1)),
     "masked_noise": Specimen(
         MaskedNoise(False, "bernoulli", 0.5),
         lambda x: MaskedNoise(False, "bernoulli", 0.5).encode(x, range(len(x)), True, streams(x)),
