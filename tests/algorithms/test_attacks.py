@@ -248,9 +248,10 @@ def test_mask_bits_are_read_and_written_as_signs(method):
     assert Mask().decode(uplink["m"], 4)[3].tolist() == [1, 1, 0, 0]
 
 
-def test_hidenseek_is_attacked_in_the_weights_that_it_keeps():
+@pytest.mark.parametrize("name", ["opposite", "sign_flip"])
+def test_hidenseek_is_attacked_in_the_weights_that_it_keeps(name):
     method = algorithm("hidenseek", sparsity=0.5)
-    bits = torch.tensor([[1, 0, 1], [1, 0, 1], [1, 0, 1]])
-    uplink = {"m": Mask().encode(bits.bool())}
-    forge(attack("opposite"), method, {}, uplink, dataclasses.replace(round_of(3, 6), attackers=frozenset([0])))
-    assert Mask().decode(uplink["m"], 3).tolist() == [[0, 1, 0], [1, 0, 1], [1, 0, 1]]
+    honest = torch.arange(20) % 3 == 0
+    uplink = {"m": Mask().encode(honest.expand(3, 20))}
+    forge(attack(name), method, {}, uplink, dataclasses.replace(round_of(3, 40), attackers=frozenset([0])))
+    assert torch.equal(Mask().decode(uplink["m"], 20), torch.stack([~honest, honest, honest]).float())
