@@ -101,7 +101,8 @@ def provenance(finished: Sequence[Run]) -> str:
             f"- commit: {told(s['git_commit'] for s in summaries)}",
             f"- seeds: {told(s['seed'] for s in summaries)}",
             f"- hardware: {told(s['hardware']['device'] for s in summaries)}, "
-            f"{told(s['hardware']['threads'] for s in summaries)} threads",
+            f"workers {told(s['hardware']['workers'] for s in summaries)}, "
+            f"threads of each {told(s['hardware']['threads'] for s in summaries)}",
             f"- torch: {told(s['versions']['torch'] for s in summaries)}",
             f"- wall time of the runs: {sum(s['wall_seconds'] for s in summaries):.0f} s in all",
         ]
