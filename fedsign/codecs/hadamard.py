@@ -112,7 +112,7 @@ def blocks(d: int) -> tuple[int, ...]:
     """Powers of two of sum >= d, largest first: of all ways to split off halves, the one that costs the fewest bits.
 
     A block costs the 32 bits of its scale, and a value of padding one bit (or b; the blocks do not depend on b). None
-    is smaller than SMALLEST, unless d is. Padding is below 1 % of d from PADDING on.
+    is smaller than SMALLEST, unless d is. Padding is below 1 % of d from d = 16 222 on.
     """
     whole = 1 << (d - 1).bit_length()
     if whole <= SMALLEST:
