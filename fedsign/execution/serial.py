@@ -142,10 +142,10 @@ class SerialTraining(CohortTraining):
     def _backward(self, inputs: Tensor, targets: Tensor, total: Tensor) -> Tensor:
         """Gradient of the batch loss, in the model's gradient buffer; the loss is added to `total`."""
         model, executor = self.executor.model, self.executor
-        model.gradient.zero_()
         with executor.autocast():
             loss = executor.task.loss(model.module(inputs), targets)
-        loss.backward()
+        gradients = torch.autograd.grad(loss, model.trained, materialize_grads=True)
+        torch._foreach_copy_(model.gradients, gradients)
         total += loss.detach()
         return model.gradient
 

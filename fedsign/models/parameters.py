@@ -118,6 +118,7 @@ class FlatModel:
         module: the model.
         vector: float32 [coded + dense + buffers]; writing to it changes the model.
         gradient: float32 [coded + dense]; ``backward`` adds to it.
+        trained, gradients: the parameters that lie in the vector, and their views of `gradient`, in its order.
         frozen: the parameters outside the vector, by name: those of the last layer as they were initialised, biases of
             other layers zero.
     """
@@ -134,6 +135,9 @@ class FlatModel:
             tensors[s.name].data = view
             if s.stop <= layout.parameters:
                 tensors[s.name].grad = self.gradient[s.start : s.stop].view(s.shape)
+        segments = [s for s in layout.segments if s.stop <= layout.parameters]
+        self.trained = [tensors[s.name] for s in segments]
+        self.gradients = [self.gradient[s.start : s.stop].view(s.shape) for s in segments]
         last = _layer(list(dict(module.named_parameters()))[-1])
         self.frozen = {name: tensors[name].requires_grad_(False).detach() for name in layout.frozen}
         for name, tensor in self.frozen.items():
