@@ -1,6 +1,5 @@
 """Messages of the methods with control variates, error feedback and adaptive servers: see test_messages."""
 
-import dataclasses
 import itertools
 import json
 import math
@@ -9,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from toys import Watch, split
+from toys import Watch, client_through_bytes, server_in_another_order, server_through_bytes, split
 
 from fedsign.config import Config
 from fedsign.errors import ConfigError, FedsignError
@@ -81,41 +80,15 @@ def test_heavy_sign_takes_a_scale_of_every_tensor_it_hits(run, ratio):
 
 @pytest.mark.parametrize("case", CASES)
 def test_nothing_but_bytes_passes(consensus_run, patch, case):
-    def through_bytes(data):
-        return torch.tensor(list(bytes(data.numpy())), dtype=torch.uint8)
-
-    def client(original):
-        def wrapped(self, downlink, state, local, streams):
-            return original(self, {k: through_bytes(v) for k, v in downlink.items()}, state, local, streams)
-
-        return wrapped
-
-    def server(original):
-        def wrapped(self, server, uplink, round):
-            return original(self, server, {k: [through_bytes(r) for r in v] for k, v in uplink.items()}, round)
-
-        return wrapped
-
     plain = consensus_run(case)
-    patch(case, client=client, server=server)
+    patch(case, client=client_through_bytes, server=server_through_bytes)
     assert plain.tobytes() == consensus_run(case).tobytes()
 
 
 @pytest.mark.parametrize("case", CASES)
 def test_order_of_the_cohort_does_not_matter(consensus_run, patch, case):
-    order = [4, 0, 6, 2, 5, 1, 3]
-
-    def server(original):
-        def wrapped(self, server, uplink, round):
-            clients, samples, steps = [round.clients[i] for i in order], round.samples[order], round.steps[order]
-            uplink = {name: [rows[i] for i in order] for name, rows in uplink.items()}
-            round = dataclasses.replace(round, clients=clients, samples=samples, steps=steps)
-            return original(self, server, uplink, round)
-
-        return wrapped
-
     plain = consensus_run(case)
-    patch(case, server=server)
+    patch(case, server=server_in_another_order)
     np.testing.assert_allclose(consensus_run(case), plain, rtol=0, atol=1e-6)
 
 

@@ -1,13 +1,12 @@
 """What FedVote, FedMRN and the model compressors send: its length, and what happens if it is broken."""
 
-import dataclasses
 import json
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
-from hydra.utils import get_class
+from toys import client_through_bytes, server_in_another_order, server_through_bytes, split
 
 from fedsign.errors import FedsignError
 from fedsign.execution import executor
@@ -53,31 +52,6 @@ VARIANTS = (
 COUNTED = ("fedvote", "fedvote algorithm.levels=3", "fedpm", "fedmask", "hidenseek")
 
 
-def split(case):
-    return [f"algorithm={case.split()[0]}", *case.split()[1:]]
-
-
-@pytest.fixture
-def consensus_run(run, targets):
-    """The final x of six rounds of 7 of the 12 clients."""
-
-    def go(case, *overrides):
-        given = (*split(case), *CONSENSUS, f"dataset.targets={targets}", "cohort=7", "rounds=6", *overrides)
-        return np.load(run(*given) / "model.npz")["x"]
-
-    return go
-
-
-@pytest.fixture
-def patch(monkeypatch, resolved):
-    def go(case, **wrappers):
-        cls = get_class(resolved(*split(case))["algorithm"]["_target_"])
-        for name, wrap in wrappers.items():
-            monkeypatch.setattr(cls, name, wrap(getattr(cls, name)))
-
-    return go
-
-
 @pytest.mark.parametrize("case", UPLINK)
 def test_uplink_has_the_length_of_the_papers_count(run, case):
     part, planes, coded, downlink = UPLINK[case]
@@ -120,41 +94,16 @@ def test_metrics_add_up_what_every_client_sent(run, targets, case):
 
 @pytest.mark.parametrize("case", VARIANTS)
 def test_nothing_but_bytes_passes(consensus_run, patch, case):
-    def through_bytes(data):
-        return torch.frombuffer(bytearray(bytes(data.numpy())), dtype=torch.uint8)
-
-    def client(original):
-        def wrapped(self, downlink, state, local, streams):
-            return original(self, {k: through_bytes(v) for k, v in downlink.items()}, state, local, streams)
-
-        return wrapped
-
-    def server(original):
-        def wrapped(self, server, uplink, round):
-            return original(self, server, {k: [through_bytes(r) for r in v] for k, v in uplink.items()}, round)
-
-        return wrapped
-
     plain = consensus_run(case)
-    patch(case, client=client, server=server)
+    patch(case, client=client_through_bytes, server=server_through_bytes)
     assert plain.tobytes() == consensus_run(case).tobytes()
 
 
 @pytest.mark.parametrize("case", VARIANTS)
 def test_the_order_of_the_cohort_does_not_matter(consensus_run, patch, case):
     """Not by a bit where votes are counted, to rounding where floats are added."""
-    order = [4, 0, 6, 2, 5, 1, 3]
-
-    def server(original):
-        def wrapped(self, server, uplink, round):
-            clients, samples = [round.clients[i] for i in order], round.samples[order]
-            uplink = {name: [rows[i] for i in order] for name, rows in uplink.items()}
-            return original(self, server, uplink, dataclasses.replace(round, clients=clients, samples=samples))
-
-        return wrapped
-
     plain = consensus_run(case)
-    patch(case, server=server)
+    patch(case, server=server_in_another_order)
     np.testing.assert_allclose(consensus_run(case), plain, rtol=0, atol=0 if case in COUNTED else 1e-6)
 
 

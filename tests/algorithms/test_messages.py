@@ -1,6 +1,5 @@
 """What clients and server send each other: its length, that it is all that passes, and what happens if it is broken."""
 
-import dataclasses
 import itertools
 import json
 
@@ -8,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from toys import Watch, split
+from toys import Watch, client_through_bytes, server_in_another_order, server_through_bytes, split
 
 from fedsign.config import Config
 from fedsign.errors import FedsignError
@@ -130,41 +129,16 @@ def test_tensors_that_are_not_coded_are_trained(run, resolved, method):
 
 @pytest.mark.parametrize("method", METHODS)
 def test_nothing_but_bytes_passes(consensus_run, patch, method):
-    def through_bytes(data):
-        return torch.frombuffer(bytearray(bytes(data.numpy())), dtype=torch.uint8)
-
-    def client(original):
-        def wrapped(self, downlink, state, local, streams):
-            return original(self, {k: through_bytes(v) for k, v in downlink.items()}, state, local, streams)
-
-        return wrapped
-
-    def server(original):
-        def wrapped(self, server, uplink, round):
-            return original(self, server, {k: [through_bytes(r) for r in v] for k, v in uplink.items()}, round)
-
-        return wrapped
-
     plain = consensus_run(method)
-    patch(method, client=client, server=server)
+    patch(method, client=client_through_bytes, server=server_through_bytes)
     assert plain.tobytes() == consensus_run(method).tobytes()
 
 
 @pytest.mark.parametrize("case", [*COUNTED, *SUMMED])
 def test_order_of_the_cohort_does_not_matter(consensus_run, patch, case):
     """Not by a bit where votes are counted, to rounding where floats are added."""
-    order = [4, 0, 6, 2, 5, 1, 3]
-
-    def server(original):
-        def wrapped(self, server, uplink, round):
-            clients, samples = [round.clients[i] for i in order], round.samples[order]
-            uplink = {name: [rows[i] for i in order] for name, rows in uplink.items()}
-            return original(self, server, uplink, dataclasses.replace(round, clients=clients, samples=samples))
-
-        return wrapped
-
     plain = consensus_run(case)
-    patch(case, server=server)
+    patch(case, server=server_in_another_order)
     np.testing.assert_allclose(consensus_run(case), plain, rtol=0, atol=0 if case in COUNTED else 1e-6)
 
 

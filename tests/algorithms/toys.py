@@ -1,5 +1,7 @@
 """A method taken out of the simulator: its client and server called by hand on given numbers."""
 
+import dataclasses
+
 import numpy as np
 import torch
 from omegaconf import OmegaConf
@@ -120,3 +122,39 @@ def lion(gradient, x, lr, weight_decay, beta_1=0.9, beta_2=0.99):
         m = beta_2 * m + (1 - beta_2) * g
         x = x - lr * update
     return x
+
+
+def through_bytes(data):
+    """A row as it comes out of another process."""
+    return torch.tensor(list(bytes(data.numpy())), dtype=torch.uint8)
+
+
+def client_through_bytes(original):
+    """An algorithm's `client` to which nothing but bytes is broadcast."""
+
+    def wrapped(self, downlink, state, local, streams):
+        return original(self, {k: through_bytes(v) for k, v in downlink.items()}, state, local, streams)
+
+    return wrapped
+
+
+def server_through_bytes(original):
+    """An algorithm's `server` to which nothing but bytes is sent."""
+
+    def wrapped(self, server, uplink, round):
+        return original(self, server, {k: [through_bytes(r) for r in v] for k, v in uplink.items()}, round)
+
+    return wrapped
+
+
+def server_in_another_order(original):
+    """An algorithm's `server` that meets its cohort of seven in another order."""
+    order = [4, 0, 6, 2, 5, 1, 3]
+
+    def wrapped(self, server, uplink, round):
+        clients, samples, steps = [round.clients[i] for i in order], round.samples[order], round.steps[order]
+        uplink = {name: [rows[i] for i in order] for name, rows in uplink.items()}
+        round = dataclasses.replace(round, clients=clients, samples=samples, steps=steps)
+        return original(self, server, uplink, round)
+
+    return wrapped
