@@ -19,19 +19,13 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from fedsign import job, sweep, usage
+from fedsign import job, presets, sweep, usage
 from fedsign.config import NOT_THE_EXPERIMENT, fingerprint
 from fedsign.errors import FedsignError, InputError
 from fedsign.interrupt import Interrupted
 from fedsign.tracking.run_directory import CONFIG_HEADER, remove_if_empty
 
 LONGEST_NAME = 100  # characters of the overrides in a run directory's name
-
-
-def conf_folder() -> Path:
-    """The config groups: inside the package where it is installed, beside it in a checkout."""
-    package = Path(__file__).resolve().parent
-    return package / "conf" if (package / "conf").is_dir() else package.parent / "conf"
 
 
 def main() -> None:
@@ -41,13 +35,15 @@ def main() -> None:
     register_resolvers()
     arguments = sys.argv[1:] = _run_again(sys.argv[1:])
     with _reported(arguments), sweep.interrupts:
-        hydra.main(version_base="1.3", config_path=str(conf_folder()), config_name="config")(_task)()
+        hydra.main(version_base="1.3", config_path=str(presets.conf_folder()), config_name="config")(_task)()
 
 
 def register_resolvers() -> None:
     """The ``${fedsign....}`` interpolations of conf/config.yaml."""
     OmegaConf.register_new_resolver("fedsign.run_name", run_name, replace=True)
     OmegaConf.register_new_resolver("fedsign.absolute", lambda path: str(Path(path).absolute()), replace=True)
+    for name, resolver in (("by", presets.by), ("fidelity", presets.fidelity), ("scaled", presets.scaled)):
+        OmegaConf.register_new_resolver(f"fedsign.{name}", resolver, replace=True)
 
 
 @contextlib.contextmanager
@@ -59,11 +55,11 @@ def _reported(arguments: Sequence[str]) -> Iterator[None]:
     except (HydraException, OmegaConfBaseException) as error:
         if debug:
             raise
-        _fail(usage.one_line(error, arguments, conf_folder()), 2)
+        _fail(usage.one_line(error, arguments, presets.conf_folder()), 2)
     except ValueError as error:
         if debug or not str(error).startswith("Config group override"):
             raise
-        _fail(usage.empty_choice(arguments, conf_folder()), 2)
+        _fail(usage.empty_choice(arguments, presets.conf_folder()), 2)
     except FedsignError as error:
         if debug:
             raise
@@ -99,7 +95,8 @@ def _task(cfg: DictConfig) -> float | None:
         if summary["status"] in ("finished", "stopped"):
             from fedsign.report.summary import report
 
-            print(report([Path(resolved["output"])], Path(resolved["output"])))
+            folder = Path(summary.get("output", resolved["output"]))
+            print(report([folder], folder))
         return summary.get("best_accuracy")
 
 
@@ -116,7 +113,7 @@ def run_name(*, _root_: DictConfig) -> str:
     told = [o for o in given if not {o.lstrip("+~").split("=")[0], re.split(r"[.=]", o.lstrip("+~"))[0]} & {*left_out}]
     text = re.sub(r"[^\w.,=+-]+", "-", ",".join(told))[:LONGEST_NAME].strip("-,") or str(resolved["algorithm"]["name"])
     kind = "-dry" if _root_.get("dry_run") is True else ""
-    return f"{resolved.get('experiment') or 'runs'}/{text}-{fingerprint(resolved)[:8]}{kind}"
+    return f"{_root_.get('experiment') or 'runs'}/{text}-{fingerprint(resolved)[:8]}{kind}"
 
 
 def _run_again(arguments: list[str]) -> list[str]:

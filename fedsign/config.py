@@ -37,7 +37,9 @@ if TYPE_CHECKING:
 
 GROUPS = ("dataset", "partition", "model", "attack", "algorithm")
 # Keys that say where, when and beside what a run happens, not what it computes.
-NOT_THE_EXPERIMENT = ("output", "dry_run", "resume", "checkpoint", "tracking", "report")
+NOT_THE_EXPERIMENT = (
+    "output", "dry_run", "resume", "checkpoint", "tracking", "report", "experiment", "fidelity", "scale"
+)  # fmt: skip
 NOT_OF_HARDWARE = ("name", "workers")  # the numbers are the same with any number of workers
 
 
@@ -116,9 +118,36 @@ class Tracking:
 
 @options
 class Report:
-    """How the runs of an experiment are summarised: ``report.*``."""
+    """How the runs of an experiment are summarised: ``report.*``.
+
+    A key in `rows`, `columns`, `curves` or `panels` is a dotted key of the config, or ``method``.
+
+    Attributes:
+        target_accuracy: to which uplink is counted; null: 95 % of the baseline's best.
+        method: what a paper calls the method; null: the method's own name.
+        kind: ``comparison`` (what a sweep shows); ``table`` (a metric, rows by columns); ``curves`` (y against x over
+            the rounds); ``points`` (a metric against a key of the config); or what is computed without runs.
+        rows, columns: keys of a table.
+        metrics: of a table's cells or of points.
+        x, y: of curves, columns of metrics.csv (x also ``total_bits``: uplink + 0.1 downlink); x of points is a key.
+        curves: keys that tell curves apart.
+        panels: keys whose values have a plot each.
+        scales: of the axes, x and y.
+        title: what the paper's table or figure shows.
+    """
 
     target_accuracy: Fraction | None
+    method: str | None
+    kind: str
+    rows: tuple[str, ...]
+    columns: tuple[str, ...]
+    metrics: tuple[str, ...]
+    x: str
+    y: str
+    curves: tuple[str, ...]
+    panels: tuple[str, ...]
+    scales: Literal["linear-linear", "log-linear", "linear-log", "log-log"]
+    title: str | None
 
 
 @options
@@ -134,6 +163,8 @@ class Shared:
     dry_run: bool
     output: str
     experiment: str | None
+    fidelity: Literal["published", "text"] = "published"
+    scale: Literal["full", "small", "smoke"] = "full"
 
 
 SECTIONS: dict[str, type] = {

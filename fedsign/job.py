@@ -15,7 +15,7 @@ from hydra.core.hydra_config import HydraConfig
 from fedsign.config import Config
 from fedsign.errors import ConfigError, FedsignError
 from fedsign.interrupt import Interrupted, Interrupts
-from fedsign.tracking.run_directory import RunDirectory
+from fedsign.tracking.run_directory import RunDirectory, read_summary, remove_if_empty
 
 if TYPE_CHECKING:
     from fedsign.execution.ranks import Ranks
@@ -49,6 +49,10 @@ def run(resolved: dict[str, Any]) -> dict[str, Any]:
         if directory.status == "finished":
             print(f"{directory.path}: finished already; resume=never starts over")
             return directory.summary()
+        if twin := directory.twin():
+            print(f"{twin}: the same run, finished already; resume=never starts over")
+            remove_if_empty(directory.path)
+            return read_summary(twin) | {"output": str(twin)}
         if first:
             directory.write_config()
         if config.dry_run:

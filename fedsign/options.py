@@ -25,6 +25,7 @@ Positive = Annotated[float, Field(gt=0, allow_inf_nan=False, description="a numb
 PositiveOrInf = Annotated[float, Field(gt=0, description="a number > 0, or inf")]
 NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False, description="a number >= 0")]
 Fraction = Annotated[float, Field(gt=0, le=1, description="a number in (0, 1]")]
+Share = Annotated[float, Field(ge=0, lt=1, description="a fraction in [0, 1)")]
 Momentum = Annotated[float, Field(ge=0, lt=1, description="a number in [0, 1)")]
 Finite = Annotated[float, Field(allow_inf_nan=False, description="a finite number")]
 QuantisationLevels = Annotated[int, Field(ge=1, le=32767, description="an integer from 1 to 32767")]

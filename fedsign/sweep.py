@@ -44,6 +44,7 @@ def run_job(resolved: dict[str, Any]) -> float | None:
     try:
         summary = job.run(resolved)
         record["status"] = summary.get("status")
+        record["output"] = str(Path(summary.get("output", record["output"])).absolute())
     except Interrupted as interrupted:
         if not child:
             raise

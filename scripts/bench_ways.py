@@ -172,10 +172,10 @@ def simulated(overrides: list[str], out: Path) -> list[float]:
     from hydra import compose, initialize_config_dir
     from omegaconf import OmegaConf
 
-    from fedsign import cli, job
+    from fedsign import cli, job, presets
 
     cli.register_resolvers()
-    with initialize_config_dir(str(cli.conf_folder()), version_base="1.3"):
+    with initialize_config_dir(str(presets.conf_folder()), version_base="1.3"):
         config = OmegaConf.to_container(compose("config", overrides), resolve=True)
     job.run(config)
     rows = (out / "metrics.csv").read_text().splitlines()

@@ -11,7 +11,7 @@ import tempfile
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
-from fedsign import cli
+from fedsign import cli, presets
 from fedsign.config import Config
 from fedsign.dry_run import dry_run
 
@@ -29,7 +29,7 @@ HEADER = [
 def row(method: str) -> list[str]:
     """Bytes of one method: per client, per rank and round, replicated, and on disk."""
     cli.register_resolvers()
-    with tempfile.TemporaryDirectory() as folder, initialize_config_dir(str(cli.conf_folder()), version_base="1.3"):
+    with tempfile.TemporaryDirectory() as folder, initialize_config_dir(str(presets.conf_folder()), version_base="1.3"):
         given = [*SETTING, f"algorithm={method}", f"dataset.root={folder}", f"output={folder}"]
         config = Config(OmegaConf.to_container(compose("config", given), resolve=True))
         summary = dry_run(config)
@@ -50,7 +50,7 @@ def size(octets: float) -> str:
 
 def table() -> str:
     """The Markdown table of all methods."""
-    methods = sorted(path.stem for path in (cli.conf_folder() / "algorithm").glob("*.yaml"))
+    methods = sorted(path.stem for path in (presets.conf_folder() / "algorithm").glob("*.yaml"))
     lines = [HEADER, ["---"] * len(HEADER), *(row(method) for method in methods)]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 

@@ -15,7 +15,7 @@ import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
-from fedsign import cli, job
+from fedsign import cli, job, presets
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -30,7 +30,7 @@ def resolved(tmp_path: Path) -> Callable[..., dict[str, Any]]:
 
     def build(*overrides: str) -> dict[str, Any]:
         cli.register_resolvers()
-        with initialize_config_dir(str(cli.conf_folder()), version_base="1.3"):
+        with initialize_config_dir(str(presets.conf_folder()), version_base="1.3"):
             cfg = compose("config", list(overrides))
         return OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
 

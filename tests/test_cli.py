@@ -13,7 +13,7 @@ from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import OmegaConf
 
-from fedsign import cli
+from fedsign import cli, presets
 from fedsign.simulator import Simulator
 
 # Answers each command line in a fork of one interpreter that has not imported torch.
@@ -108,7 +108,7 @@ SMALL = ["dataset=digits", "model=mlp", "model.hidden=[16]", "rounds=3", "client
 
 def composed(*overrides):
     cli.register_resolvers()
-    with initialize_config_dir(str(cli.conf_folder()), version_base="1.3"):
+    with initialize_config_dir(str(presets.conf_folder()), version_base="1.3"):
         return OmegaConf.to_container(compose("config", list(overrides)), resolve=True)
 
 

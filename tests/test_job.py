@@ -11,7 +11,7 @@ import yaml
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
-from fedsign import __version__, cli, job
+from fedsign import __version__, cli, job, presets
 from fedsign.tracking.progress import RoundProgress
 
 DIGITS = ("dataset=digits", "model=mlp", "model.hidden=[16]", "clients=10", "cohort=4", "local.epochs=1")
@@ -33,7 +33,7 @@ def finished(tmp_path_factory):
             made[algorithm] = tmp_path_factory.mktemp(algorithm)
             overrides = [*DIGITS, f"algorithm={algorithm}", f"rounds={ROUNDS}", f"output={made[algorithm]}"]
             cli.register_resolvers()
-            with initialize_config_dir(str(cli.conf_folder()), version_base="1.3"):
+            with initialize_config_dir(str(presets.conf_folder()), version_base="1.3"):
                 cfg = compose("config", overrides)
             job.run(OmegaConf.to_container(cfg, resolve=True))
         return made[algorithm]

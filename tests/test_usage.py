@@ -6,7 +6,7 @@ from hydra.errors import HydraException
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from fedsign import cli
+from fedsign import cli, presets
 from fedsign.usage import one_line
 
 
@@ -18,11 +18,11 @@ def told():
         cli.register_resolvers()
         with (
             pytest.raises((HydraException, OmegaConfBaseException)) as caught,
-            initialize_config_dir(str(cli.conf_folder()), version_base="1.3"),
+            initialize_config_dir(str(presets.conf_folder()), version_base="1.3"),
         ):
             cfg = compose("config", list(arguments))
             OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
-        return one_line(caught.value, arguments, cli.conf_folder())
+        return one_line(caught.value, arguments, presets.conf_folder())
 
     return go
 
@@ -123,8 +123,8 @@ def test_a_wrong_choice_beside_a_wrong_key_does_not_hide_the_error(tmp_path):
 def test_the_cause_is_told_where_the_message_lacks_it():
     error = HydraException("Something went wrong")
     error.__cause__ = ValueError("the reason\nmore")
-    assert one_line(error, [], cli.conf_folder()) == "Something went wrong: the reason"
+    assert one_line(error, [], presets.conf_folder()) == "Something went wrong: the reason"
 
 
 def test_an_error_without_words_is_named_by_its_kind():
-    assert one_line(HydraException(""), [], cli.conf_folder()) == "HydraException"
+    assert one_line(HydraException(""), [], presets.conf_folder()) == "HydraException"

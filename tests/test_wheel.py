@@ -52,7 +52,7 @@ def test_the_wheel_holds_the_package_its_configs_and_nothing_else(wheel):
 
 def test_the_configs_are_those_of_the_wheel(installed, tmp_path):
     folder, env = installed
-    code = "from fedsign import cli; print(cli.conf_folder())"
+    code = "from fedsign import presets; print(presets.conf_folder())"
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=env, capture_output=True, text=True)
     assert Path(done.stdout.strip()) == folder / "fedsign/conf"
 

@@ -164,6 +164,11 @@ def send(**vectors: Tensor) -> Downlink:
     return {name: codecs.Float32().encode(vector[None])[0] for name, vector in vectors.items()}
 
 
+def dropped(lr: float, drops: Sequence[int], t: int) -> float:
+    """The step size of round t: lr, divided by 10 after each of the rounds `drops`."""
+    return lr * 0.1 ** sum(t > drop for drop in drops)
+
+
 def receive(data: Tensor) -> Tensor:
     """The full-precision vector [d] that was broadcast."""
     return codecs.Float32().decode([data], len(data) // 4)[0]

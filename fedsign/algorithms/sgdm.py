@@ -8,8 +8,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, ClassVar
 
 from fedsign import codecs
-from fedsign.algorithms.base import receive
-from fedsign.options import Momentum, Positive, options
+from fedsign.algorithms.base import dropped, receive
+from fedsign.options import Momentum, Positive, PositiveInt, options
 from fedsign.robust.rule import Aggregated
 
 if TYPE_CHECKING:
@@ -22,7 +22,8 @@ class SGDM(Aggregated):
 
     title: ClassVar[str] = "SGDwM"
 
-    server_lr: Positive  # γ
+    server_lr: Positive  # γ,
+    server_lr_drops: tuple[PositiveInt, ...]  # a tenth of it after each of these rounds
     momentum: Momentum  # μ
 
     def init(self, x: Tensor, layout: Layout) -> State:
@@ -37,7 +38,8 @@ class SGDM(Aggregated):
     def server(self, server: State, uplink: Uplink, round: Round) -> State:
         """Momentum and step."""
         m = self.momentum * server["m"] + self.combine(uplink["g"], codecs.Float32(), round)
-        return {"x": server["x"] - self.server_lr * m, "m": m}
+        gamma = dropped(self.server_lr, self.server_lr_drops, round.t)
+        return {"x": server["x"] - gamma * m, "m": m}
 
     def message(self, server: State, round: Round) -> Message:
         """g_i in full."""

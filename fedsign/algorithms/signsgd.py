@@ -9,8 +9,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from fedsign import codecs
-from fedsign.algorithms.base import Algorithm, receive, send
-from fedsign.options import Fraction, Momentum, NonNegative, Positive, SignZero, options
+from fedsign.algorithms.base import Algorithm, dropped, receive, send
+from fedsign.options import Fraction, Momentum, NonNegative, Positive, PositiveInt, SignZero, options
 
 if TYPE_CHECKING:
     from fedsign.algorithms.base import Downlink, Layout, LocalTraining, Message, Round, State, Streams, Tensor, Uplink
@@ -23,7 +23,8 @@ class SignDescent(Algorithm):
     client_state: ClassVar[tuple[str, ...]] = ("m",)
 
     server_lr: Positive  # γ
-    server_lr_decay: Fraction  # γ of round t is server_lr · server_lr_decay^(t−1)
+    server_lr_decay: Fraction  # γ of round t is server_lr · server_lr_decay^(t−1),
+    server_lr_drops: tuple[PositiveInt, ...]  # a tenth of it after each of these rounds
     theta: Momentum  # θ; 0 is no momentum
     alpha: NonNegative  # α of the look-ahead y^t = x^t + α (x^t − x^{t−1})
     sign_zero: SignZero
@@ -39,7 +40,7 @@ class SignDescent(Algorithm):
 
     def descend(self, server: State, s: Tensor, round: Round) -> State:
         """x^{t+1} = x^t − γ s."""
-        gamma = self.server_lr * self.server_lr_decay ** (round.t - 1)
+        gamma = dropped(self.server_lr, self.server_lr_drops, round.t) * self.server_lr_decay ** (round.t - 1)
         return {"x": server["x"] - gamma * s, "previous": server["x"]}
 
     def vote(self, mean: Tensor, round: Round) -> Tensor:

@@ -13,8 +13,9 @@ from typing import ClassVar, Literal
 
 from fedsign.data.arrays import NPZ_KEYS, Array, Arrays, images, npz_classes, npz_shape, read_npz
 from fedsign.data.cache import cached
+from fedsign.data.synthetic import random_images
 from fedsign.errors import ConfigError, DataError
-from fedsign.options import Finite, Fraction, NonNegativeInt, PositiveInt, options
+from fedsign.options import Finite, Fraction, NonNegativeInt, PositiveInt, Share, options
 
 Kind = Literal["image", "text", "vector"]
 Statistics = tuple[Finite, ...] | Literal["train"] | None
@@ -27,12 +28,19 @@ class Dataset(ABC):
     Attributes:
         name: also the name of the file ``<root>/<name>.npz`` that is taken before any other source.
         root: folder of the data; null is ``$FEDSIGN_DATA``, else ``~/.cache/fedsign``.
+        synthetic: number of random training samples to take instead of the data, a tenth as many for testing; nothing
+            can be learned from them. null: the data.
     """
 
     kind: ClassVar[Kind] = "image"
 
     name: str
     root: str | None
+    synthetic: PositiveInt | None
+
+    def held_out(self) -> float:
+        """The fraction of every client's samples that is held out for validation."""
+        return 0.0
 
     def folder(self) -> Path:
         """The folder in which files are looked for."""
@@ -59,7 +67,22 @@ class Dataset(ABC):
 
 
 @options
-class ImageDataset(Dataset):
+class SampledDataset(Dataset):
+    """Samples that clients share out.
+
+    Attributes:
+        validation: fraction of every client's samples that it does not train on; accuracy on them together is logged.
+    """
+
+    validation: Share
+
+    def held_out(self) -> float:
+        """The fraction of every client's samples that is held out for validation."""
+        return self.validation
+
+
+@options
+class ImageDataset(SampledDataset):
     """Labelled images, normalised per channel and augmented on the device.
 
     Attributes:
@@ -123,9 +146,14 @@ class ImageDataset(Dataset):
     def load(self) -> Arrays:
         """Read the arrays: ``<root>/<name>.npz`` if it is there, else the official files, once, through the cache.
 
+        With `synthetic` set they are drawn instead.
+
         Raises:
             DataError: naming the file and what was expected of it.
         """
+        if self.synthetic:
+            shape, classes = self.dimensions()
+            return random_images(self.synthetic, shape, classes)
         if self.npz().exists():
             return read_npz(self.npz())
         files = self.files() or self.fetch()
@@ -138,11 +166,11 @@ class ImageDataset(Dataset):
 
     def is_here(self) -> bool:
         """Whether the npz file or the official files are there."""
-        return self.npz().exists() or self.files() is not None
+        return self.synthetic is not None or self.npz().exists() or self.files() is not None
 
     def dimensions(self) -> tuple[tuple[int, int, int], int]:
         """Shape of an image (C, H, W) and number of classes. Raises DataError."""
-        if self.npz().exists():
+        if self.npz().exists() and not (self.synthetic and self.shape):
             shape, _ = npz_shape(self.npz())
             if self.shape is not None and shape != self.shape:
                 raise DataError(f"{self.npz()}: images are {shape} (C, H, W); dataset.shape says {self.shape}")
@@ -153,6 +181,8 @@ class ImageDataset(Dataset):
 
     def training_samples(self) -> int | None:
         """Number of training images."""
+        if self.synthetic:
+            return self.synthetic
         return npz_shape(self.npz())[1] if self.npz().exists() else self.train
 
     def check(self) -> None:

@@ -15,7 +15,8 @@ import numpy as np
 
 from fedsign.data.arrays import Array
 from fedsign.data.cache import cached
-from fedsign.data.dataset import Dataset, Kind
+from fedsign.data.dataset import Kind, SampledDataset
+from fedsign.data.synthetic import TESTED, owners
 from fedsign.errors import ConfigError, DataError
 from fedsign.options import Fraction, PositiveInt, Seed, options
 from fedsign.randomness import generator
@@ -42,7 +43,7 @@ class Windows:
 
 
 @options
-class Shakespeare(Dataset):
+class Shakespeare(SampledDataset):
     """LEAF's json files, or one text file per role.
 
     Attributes:
@@ -67,7 +68,7 @@ class Shakespeare(Dataset):
 
     def is_here(self) -> bool:
         """Whether one of the two forms is there."""
-        return bool(self._json("train") and self._json("test")) or bool(self._texts())
+        return self.synthetic is not None or bool(self._json("train") and self._json("test")) or bool(self._texts())
 
     def check(self) -> None:
         """Refuse a fraction that leaves nothing for testing."""
@@ -76,6 +77,8 @@ class Shakespeare(Dataset):
 
     def load(self) -> Windows:
         """Read, keep the roles and windows that the config asks for. Raises DataError naming the file."""
+        if self.synthetic:
+            return random_windows(self.synthetic)
         arrays = self._all()
         later = np.arange(1, int(arrays["owner_train"].max()) + 1)  # windows lie role by role
         train = np.split(arrays["train"], np.searchsorted(arrays["owner_train"], later))
@@ -120,6 +123,14 @@ class Shakespeare(Dataset):
 
     def _texts(self) -> list[Path]:
         return sorted((self.folder() / "shakespeare" / "by_play_and_character").glob("*.txt"))
+
+
+def random_windows(samples: int) -> Windows:
+    """Windows of random characters: `samples` for training, then a tenth as many, at least one, for testing."""
+    tests = max(1, samples // TESTED)
+    text = generator(0, "synthetic").integers(len(ALPHABET), size=samples + tests + WINDOW, dtype=np.uint8)
+    starts = np.arange(samples + tests)
+    return Windows(text, starts[:samples], starts[samples:], owners(samples))
 
 
 def encode(text: str) -> Array:

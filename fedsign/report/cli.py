@@ -9,8 +9,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from fedsign import presets
 from fedsign.errors import ConfigError, FedsignError
-from fedsign.options import closest
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -33,7 +33,7 @@ def main() -> None:
     if arguments.all == (arguments.item is not None):
         parser.error("name one item, or --all")
     try:
-        items = presets() if arguments.all else [known(arguments.item)]
+        items = presets.names() if arguments.all else [presets.known(arguments.item)]
         written = [item for item in items if write(item, arguments.runs, arguments.results)]
         if not written:
             names = arguments.item or "any preset"
@@ -43,21 +43,6 @@ def main() -> None:
     except FedsignError as error:
         print(f"fedsign-report: error: {error}", file=sys.stderr)
         sys.exit(2)
-
-
-def presets() -> list[str]:
-    """The names of all presets."""
-    from fedsign.cli import conf_folder
-
-    folder = conf_folder() / "experiment"
-    return sorted(path.relative_to(folder).with_suffix("").as_posix() for path in folder.rglob("*.yaml"))
-
-
-def known(item: str) -> str:
-    """The item, if it is a preset. Raises ConfigError."""
-    if item not in presets():
-        raise ConfigError(f"{item}: no such preset{closest(item, presets())}; allowed: {', '.join(presets())}")
-    return item
 
 
 def write(item: str, runs_folder: Path, results: Path) -> bool:

@@ -22,6 +22,7 @@ from fedsign.errors import ConfigError
 Status = Literal["new", "unfinished", "finished"]
 
 CONFIG_HEADER = "# A run of fedsign. Again: fedsign --config-dir THIS_FOLDER --config-name config [output=ELSEWHERE]\n"
+RUNS = Path("outputs")  # where runs are that are given no other place
 FAILURE = "error.txt"  # the traceback of a job of a sweep that crashed
 # Written under `hydra:` of a run's config.yaml, so that the file alone runs again with the same behaviour.
 HYDRA = {
@@ -71,6 +72,19 @@ class RunDirectory:
                     fcntl.lockf(file, fcntl.LOCK_EX)
                     self.status = self._look()
             yield
+
+    def twin(self) -> Path | None:
+        """A finished run of the same config that another item of a paper has made, where this one is new."""
+        config = self._config
+        name = f"*-{config.fingerprint[:8]}"
+        given = not self.path.match(name)  # a place of its own is wanted
+        if given or self.status != "new" or config.resume == "never" or config.dry_run:
+            return None
+        for path in sorted(RUNS.rglob(name)):
+            summary = read_summary(path)
+            if summary.get("status") in ("finished", "stopped") and summary.get("fingerprint") == config.fingerprint:
+                return path
+        return None
 
     def _look(self) -> Status:
         theirs = self._stored_config()

@@ -11,14 +11,14 @@ from cases.draws import SEED, streams
 from test_trajectories import assert_same, overrides
 from toys import attack
 
-from fedsign import cli, simulator
+from fedsign import presets, simulator
 from fedsign.config import Config
 from fedsign.data import tasks
 from fedsign.errors import FedsignError
 from fedsign.execution import setup
 from fedsign.robust.messages import forge
 
-SHIPPED = sorted(path.stem for path in (cli.conf_folder() / "attack").glob("*.yaml"))
+SHIPPED = sorted(path.stem for path in (presets.conf_folder() / "attack").glob("*.yaml"))
 FORGERIES = sorted(set(SHIPPED) - {"none", "label_flip"})
 PLAINEST = {method: name for name, (method, _, _) in reversed(CASES.items())}
 VARIANTS = ("ef_signsgd-block", "fedmrn-signed", "fedvote-ternary", "fedvote-reputation-oracle", "fedcams-topk")

@@ -10,7 +10,7 @@ import yaml
 from hydra.utils import get_class
 from toys import algorithm, flat, round_of, split, streams
 
-from fedsign import cli
+from fedsign import presets
 from fedsign.config import Config
 from fedsign.errors import ConfigError, FedsignError
 
@@ -74,7 +74,7 @@ def outcome(run):
 
 
 def test_every_method_that_has_the_key_is_tested():
-    files = (cli.conf_folder() / "algorithm").glob("*.yaml")
+    files = (presets.conf_folder() / "algorithm").glob("*.yaml")
     assert {case.split()[0] for case in CASES} == {f.stem for f in files if "\nentropy_coding:" in f.read_text()}
 
 

@@ -7,7 +7,7 @@ import pytest
 from cases import AT_ZERO, CASES, DRAWS, WANDERING
 from cases.draws import SEED
 
-from fedsign import cli
+from fedsign import presets
 
 TOLERANCE = 1e-5
 
@@ -107,5 +107,5 @@ def test_an_epoch_of_the_consensus_problem_is_one_step(run, targets):
 
 def test_every_method_is_compared():
     """A method without a naive loop is a method without proof."""
-    shipped = {path.stem for path in (cli.conf_folder() / "algorithm").glob("*.yaml")}
+    shipped = {path.stem for path in (presets.conf_folder() / "algorithm").glob("*.yaml")}
     assert {method for method, _, _ in CASES.values()} == set(naive.METHODS) == shipped

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from omegaconf import OmegaConf
 
-from fedsign import cli, config
+from fedsign import config, presets
 from fedsign.algorithms.base import Round
 from fedsign.local.streams import Streams
 from fedsign.local.training import LocalTraining, Trained
@@ -17,14 +17,14 @@ from fedsign.simulator import SERVER
 def algorithm(name, **keys):
     """The method alone, with the defaults of its yaml but for the given keys."""
     files = {"algorithm": f"algorithm/{name}.yaml", "attack": "attack/none.yaml"}
-    root = OmegaConf.create({group: OmegaConf.load(cli.conf_folder() / file) for group, file in files.items()})
-    root["rounds"] = OmegaConf.load(cli.conf_folder() / "config.yaml")["rounds"]
+    root = OmegaConf.create({group: OmegaConf.load(presets.conf_folder() / file) for group, file in files.items()})
+    root["rounds"] = OmegaConf.load(presets.conf_folder() / "config.yaml")["rounds"]
     return config.build(OmegaConf.to_container(root, resolve=True)["algorithm"] | keys, "algorithm.")
 
 
 def attack(name, **keys):
     """The attack alone, with the defaults of its yaml but for the given keys."""
-    node = OmegaConf.load(cli.conf_folder() / "attack" / f"{name}.yaml")
+    node = OmegaConf.load(presets.conf_folder() / "attack" / f"{name}.yaml")
     return config.build(OmegaConf.to_container(node) | keys, "attack.")
 
 

@@ -7,10 +7,10 @@ import pytest
 import torch
 import yaml
 
-from fedsign.cli import conf_folder
 from fedsign.config import build
 from fedsign.data import tasks
 from fedsign.errors import ConfigError, DataError
+from fedsign.presets import conf_folder
 
 CPU = torch.device("cpu")
 

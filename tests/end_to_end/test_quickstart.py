@@ -13,13 +13,13 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.utils import get_class
 from omegaconf import OmegaConf
 
-from fedsign import cli
+from fedsign import cli, presets
 from fedsign.config import Config
 from fedsign.errors import ConfigError, DataError
 from fedsign.report.runs import read
 from fedsign.tracking.run_directory import read_summary
 
-CONF = cli.conf_folder()
+CONF = presets.conf_folder()
 PARAMETERS = 24_794  # of lenet_small on MNIST
 SHRUNK = ["rounds=12", "clients=20", "local.epochs=2"]
 

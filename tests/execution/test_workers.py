@@ -10,12 +10,12 @@ import pandas as pd
 import pytest
 from omegaconf import OmegaConf
 
-from fedsign import cli
+from fedsign import presets
 from fedsign.errors import FedsignError
 from fedsign.interrupt import Interrupted
 from fedsign.tracking.progress import RoundProgress
 
-METHODS = sorted(path.stem for path in (cli.conf_folder() / "algorithm").glob("*.yaml"))
+METHODS = sorted(path.stem for path in (presets.conf_folder() / "algorithm").glob("*.yaml"))
 DIGITS = ("dataset=digits", "model=mlp", "model.hidden=[16]", "clients=9", "cohort=5", "local.epochs=1", "rounds=3")
 NORMALISED = ("dataset=mnist5k", "model=lenet5", "model.channels=[4,8]", "clients=80", "rounds=2")
 NEEDS = {"fedvote": NORMALISED}  # what a method cannot do without
@@ -23,7 +23,7 @@ NEEDS = {"fedvote": NORMALISED}  # what a method cannot do without
 
 def problem(method):
     """A small run of a method, with every measurement on and part of the model in the dense tail."""
-    keys = OmegaConf.load(cli.conf_folder() / "algorithm" / f"{method}.yaml")
+    keys = OmegaConf.load(presets.conf_folder() / "algorithm" / f"{method}.yaml")
     codes = ("algorithm.codes=weights",) if "codes" in keys and method not in NEEDS else ()
     measured = ("eval.mu_index=true", "eval.train=true", "eval.batch_size=100")
     if method not in NEEDS:

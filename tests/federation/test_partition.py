@@ -9,10 +9,10 @@ import pytest
 import yaml
 from scipy import stats
 
-from fedsign.cli import conf_folder
 from fedsign.config import build
 from fedsign.errors import ConfigError
 from fedsign.federation import partition
+from fedsign.presets import conf_folder
 from fedsign.randomness import generator
 
 

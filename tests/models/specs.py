@@ -3,13 +3,13 @@
 import torch
 import yaml
 
-from fedsign import cli
+from fedsign import presets
 from fedsign.config import build
 
 
 def spec(name, **keys):
     """The options object of a model's yaml, with some keys set otherwise."""
-    values = yaml.safe_load((cli.conf_folder() / "model" / f"{name}.yaml").read_text())
+    values = yaml.safe_load((presets.conf_folder() / "model" / f"{name}.yaml").read_text())
     return build(values | keys, "model.")
 
 

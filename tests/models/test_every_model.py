@@ -9,7 +9,7 @@ from specs import module, spec
 from torch import nn
 from torch.func import functional_call, grad, vmap
 
-from fedsign import cli
+from fedsign import presets
 from fedsign.models.parameters import FlatModel, layout
 
 GREY, COLOUR, TINY, TEXT = (1, 28, 28), (3, 32, 32), (3, 64, 64), (80,)
@@ -87,7 +87,7 @@ def test_cifar_resnets_have_the_published_sizes(depth, millions):
 @pytest.mark.parametrize("name", NAMES)
 def test_yaml_states_its_name_and_the_parameters_that_its_model_has(name):
     assert spec(name).name == name
-    first, *_ = (cli.conf_folder() / "model" / f"{name}.yaml").read_text().splitlines()
+    first, *_ = (presets.conf_folder() / "model" / f"{name}.yaml").read_text().splitlines()
     assert first.startswith("# ")
     assert all(f"{count:,}".replace(",", " ") in first for model_name, *_, count in SIZES if model_name == name)
 

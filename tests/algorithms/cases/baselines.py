@@ -12,6 +12,7 @@ CASES = {
     "signsgd-look_ahead": ("signsgd", {"server_lr": 0.05, "theta": 0.5, "alpha": 1.0}, {}),
     "signsgd-sim-majority": ("signsgd", {"server_lr": 0.05, "theta": 0.9, "alpha": 9.0, "aggregate": "majority"}, {}),
     "signsgd-server_lr_decay": ("signsgd", {"server_lr": 0.05, "server_lr_decay": 0.8}, {}),
+    "signsgd-server_lr_drops": ("signsgd", {"server_lr": 0.5, "server_lr_drops": [1, 2]}, {}),
     "sgdm": ("sgdm", {"server_lr": 0.05, "momentum": 0.9}, {}),
     "sgdm-no_momentum": ("sgdm", {"server_lr": 0.05, "momentum": 0.0}, {}),
 }

@@ -10,6 +10,7 @@ CASES = {
     "mv_sto_signsgd-zero": ("mv_sto_signsgd", MV | {"sign_zero": "zero"}, {}),
     "mv_sto_signsgd-plus": ("mv_sto_signsgd", MV | {"sign_zero": "plus"}, {}),
     "mv_sto_signsgd-look_ahead": ("mv_sto_signsgd", MV | {"theta": 0.5, "alpha": 1.0}, {}),
+    "mv_sto_signsgd-server_lr_drops": ("mv_sto_signsgd", MV | {"server_lr_drops": [2]}, {}),
     "mv_sto_signsgd-server_lr_decay": ("mv_sto_signsgd", MV | {"server_lr_decay": 0.8}, {}),
     "mv_sto_signsgd-one_local_step": ("mv_sto_signsgd", MV | {"local_steps": 1}, {}),
     "mv_sto_signsgd-federated": ("mv_sto_signsgd", MV | {"local_steps": 5, "alpha": 9.0}, {"lr_decay": 0.8}),

@@ -20,6 +20,7 @@ def signsgd(
     theta=0.0,
     alpha=0.0,
     server_lr_decay=1.0,
+    server_lr_drops=(),
     sign_zero="random",
     coin=None,
 ):
@@ -37,7 +38,7 @@ def signsgd(
         if aggregate == "majority":
             direction = sign(sum(signs), sign_zero, lambda t=t: coin(t, SERVER))
         previous = x
-        x = x - server_lr * server_lr_decay ** (t - 1) * direction
+        x = x - server_lr / 10 ** len([r for r in server_lr_drops if r < t]) * server_lr_decay ** (t - 1) * direction
         path.append(x)
     return path
 

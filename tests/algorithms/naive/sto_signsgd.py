@@ -22,6 +22,7 @@ def mv_sto_signsgd(
     alpha=0.0,
     local_steps=0,
     server_lr_decay=1.0,
+    server_lr_drops=(),
     sign_zero="random",
     coin=None,
 ):
@@ -38,7 +39,8 @@ def mv_sto_signsgd(
             m[i] = theta * m[i] + (1 - theta) * problem.gradient(z, i)
             votes = votes + stochastic_sign(m[i], R, uniform(t, i))
         previous = x
-        x = x - server_lr * server_lr_decay ** (t - 1) * sign(votes, sign_zero, lambda t=t: coin(t, SERVER))
+        gamma = server_lr / 10 ** len([r for r in server_lr_drops if r < t]) * server_lr_decay ** (t - 1)
+        x = x - gamma * sign(votes, sign_zero, lambda t=t: coin(t, SERVER))
         path.append(x)
     return path
 
