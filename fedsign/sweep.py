@@ -1,4 +1,4 @@
-"""What a sweep leaves behind: a record per job, and at its end a table, a plot and the names of failed jobs."""
+"""What a sweep leaves behind: a record per job, and at its end a report and the names of failed jobs."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def run_job(resolved: dict[str, Any]) -> float | None:
 
 
 class SweepReport(Callback):
-    """Closes a sweep: the table and the plot of its runs, and the jobs that failed."""
+    """Closes a sweep: the table and the plot of its runs, or where a paper's item is told; and the jobs that failed."""
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
         """Report; the exit status is 1 if a job failed, 2 if all that failed did so for their config.
@@ -85,7 +85,9 @@ class SweepReport(Callback):
         folder = Path(config.hydra.sweep.dir)
         records = [json.loads(path.read_text()) for path in sorted((folder / "jobs").glob("*.json"))]
         done = [Path(record["output"]) for record in records if record["status"] in ("finished", "stopped")]
-        if done:
+        if done and config.report.kind != "comparison":
+            print(f"{len(done)} runs are there; beside the paper's numbers: fedsign-report {config.experiment}")
+        elif done:
             from fedsign.report.summary import report
 
             print(report(done, folder))
