@@ -106,7 +106,7 @@ def run_name(*, _root_: DictConfig) -> str:
     The resolver ``${fedsign.run_name:}``. A sweep started again finds its runs under the same names, whatever numbers
     the launcher gives its jobs.
     """
-    kept = [str(key) for key in _root_ if key != "hydra" and key not in NOT_THE_EXPERIMENT]
+    kept = [str(key) for key in _root_ if key not in ("hydra", "output")]  # scale and fidelity choose values of others
     resolved: Any = OmegaConf.to_container(OmegaConf.masked_copy(_root_, kept), resolve=True)
     given = list(HydraConfig.get().overrides.task) if HydraConfig.initialized() else []
     left_out = (*NOT_THE_EXPERIMENT, "experiment", "hardware.workers")

@@ -14,6 +14,7 @@ from hydra.core.global_hydra import GlobalHydra
 from omegaconf import OmegaConf
 
 from fedsign import cli, presets
+from fedsign.config import fingerprint
 from fedsign.simulator import Simulator
 
 # Answers each command line in a fork of one interpreter that has not imported torch.
@@ -110,6 +111,12 @@ def composed(*overrides):
     cli.register_resolvers()
     with initialize_config_dir(str(presets.conf_folder()), version_base="1.3"):
         return OmegaConf.to_container(compose("config", list(overrides)), resolve=True)
+
+
+@pytest.mark.parametrize("choice", ["scale=full", "scale=small", "+fidelity=text"])
+def test_the_folder_of_a_run_has_the_hash_of_what_it_computes(choice):
+    config = composed("+experiment=fedsmu/table9", choice)
+    assert config["output"].endswith("-" + fingerprint(config)[:8])
 
 
 @pytest.fixture(scope="module")
