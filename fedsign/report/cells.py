@@ -86,6 +86,11 @@ class Cell:
         return AGREES if abs(self.difference) <= max(margin, deviations) * (1 + 1e-9) else DIFFERS
 
     @property
+    def compared(self) -> bool:
+        """Whether there are both numbers."""
+        return bool(self.values) and self.paper is not None
+
+    @property
     def ours_text(self) -> str:
         """Mean ± deviation (seeds), or why there is none."""
         if not self.values:
@@ -99,11 +104,9 @@ class Cell:
         """The paper's number as printed."""
         if self.paper is None:
             return ""
-        if math.isnan(self.paper.value):
-            return "not reached"
-        if self.metric.unit == "bits":
+        if self.metric.unit == "bits" and not math.isnan(self.paper.value):
             return self.metric.text(self.paper.value, self.paper.std)
-        return f"{self.paper.value:g}" + ("" if math.isnan(self.paper.std) else f" ± {self.paper.std:g}")
+        return self.paper.printed
 
     @property
     def difference_text(self) -> str:

@@ -65,7 +65,7 @@ def numbers(cells: Sequence[Cell]) -> str:
         (
             labels.label(list(cell.keys), cell.settings[0].config),
             cell.metric.title,
-            f"{cell.ours_text} {cell.mark}" if cell.values else cell.ours_text,
+            f"{cell.ours_text} {cell.mark}" if cell.compared else cell.ours_text,
             cell.paper_text,
             cell.difference_text,
         )
@@ -76,9 +76,8 @@ def numbers(cells: Sequence[Cell]) -> str:
 
 def _said(row: Published) -> str:
     who = ", ".join(text for text in row.keys.values())
-    number = "" if row.value != row.value else f"{row.metric} {row.value:g}"
-    deviation = "" if row.std != row.std else f" ± {row.std:g}"
-    text = "; ".join(part for part in (number + deviation, row.statement) if part)
+    number = f"{row.metric} {row.printed}" if row.metric else ""
+    text = "; ".join(part for part in (number, row.statement) if part)
     return f"{who}: {text}" if who else text
 
 

@@ -63,7 +63,7 @@ def _table(grid: Grid, published: Sequence[Published], base: Path) -> str:
     laid = render.layout(cells, report["rows"], report["columns"])
     caption = document.caption([metric(name) for name in report["metrics"]])
     numbers.frame(cells).to_csv(base.with_suffix(".csv"), index=False)
-    rule = numbers.RULE if any(cell.paper for cell in cells) else ""
+    rule = numbers.RULE if any(cell.compared for cell in cells) else ""
     title = report.get("title") or grid.item
     base.with_suffix(".tex").write_text(render.latex(laid, f"{title}. {caption} {rule}".strip()), encoding="utf-8")
     sections = [
@@ -107,7 +107,7 @@ def _figure(
         said = caption or f"{labels.axis(y)} against {labels.axis(x)}: mean over seeds, band ± standard deviation."
         sections += [f"![{grid.report.get('title') or grid.item}]({base.name}.png)", said, _not_run(drawn)]
     cells = numbers.text_cells(grid, published)
-    sections += [document.numbers(cells), numbers.RULE if cells else "", document.statements(published)]
+    sections += [document.numbers(cells), numbers.RULE if any(cell.compared for cell in cells) else "", document.statements(published)]
     return document.page(document.title(grid), sections)
 
 

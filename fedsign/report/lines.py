@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -94,12 +95,19 @@ def _parts(grid: Grid) -> list[tuple[str, str, float | None, list[Setting]]]:
     keys = report["curves"]
     values = sorted(grid.groups(keys)) if len(keys) == 1 and all(is_number(v) for (v,) in grid.groups(keys)) else []
     out = []
-    for panel in grid.groups(report["panels"]).values():
+    for panel in _in_order(grid, report["panels"]):
         for value, settings in grouped(panel, keys).items():
             rank = values.index(value) / max(1, len(values) - 1) if values else None
             name = settings[0].label(keys) or grid.item
             out.append((panel[0].label(report["panels"]), name, rank, settings))
     return out
+
+
+def _in_order(grid: Grid, keys: Sequence[str]) -> list[list[Setting]]:
+    """The settings of every panel, by the first key, then by the second."""
+    orders = [[value for (value,) in grid.groups([key])] for key in keys]
+    groups = grid.groups(keys)
+    return [groups[values] for values in itertools.product(*orders) if values in groups]
 
 
 def _curve(panel: str, name: str, rank: float | None, runs: Sequence[Run], x: str, y: str) -> Line:

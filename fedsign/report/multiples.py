@@ -42,6 +42,7 @@ def draw(
     across = columns or _across(len(panels))
     down = -(-len(panels) // across)
     looks = _looks(lines)
+    run = {line.name for line in lines if not line.missing}  # somewhere
     width = min(WIDTH, 4.6) if len(panels) == 1 else WIDTH
     each = 2.7 if across == 1 else max(1.5, 0.72 * width / across)
     with plt.rc_context(STYLE | {"font.size": 9 if across < 4 else 8}):
@@ -50,11 +51,17 @@ def draw(
             layout="constrained",
         )  # fmt: skip
         for axes, panel in zip(grid.flat, panels, strict=False):
-            _panel(axes, panel, [line for line in lines if line.panel == panel], looks, joined, width / across)
+            own = [line for line in lines if line.panel == panel]
+            _panel(axes, own, looks, joined)
+            _title(axes, panel, [line.name for line in own if line.missing and line.name in run], width / across)
         for axes in grid.flat[len(panels) :]:
             axes.remove()
-            
+        for axes in grid.flat[len(panels) - across : len(panels)]:
+            axes.tick_params(labelbottom=True)  # a column may end above the last row
         _scale(grid.flat[0], lines, scales)
+        if y.endswith("(%)"):
+            low, high = grid.flat[0].get_ylim()
+            grid.flat[0].set_ylim(max(low, 0), min(high, 100.5))
         figure.supxlabel(x, fontsize="medium")
         figure.supylabel(y, fontsize="medium")
         _legend(figure, lines, looks, joined, width)
@@ -83,16 +90,13 @@ def _looks(lines: Sequence[Line]) -> dict[str, dict[str, Any]]:
     return looks
 
 
-def _panel(
-    axes: Axes, title: str, lines: Sequence[Line], looks: dict[str, dict[str, Any]], joined: bool, width: float
-) -> None:
+def _panel(axes: Axes, lines: Sequence[Line], looks: dict[str, dict[str, Any]], joined: bool) -> None:
     for line in lines:
-        look = looks[line.name] | {"linewidth": 1.1, "markersize": 3}
         if line.missing:
             continue
+        look = looks[line.name] | {"linewidth": 1.1, "markersize": 3}
         if joined:
-            every = max(1, len(line.x) // MARKS)
-            axes.plot(line.x, line.mean, markevery=every, **look)
+            axes.plot(line.x, line.mean, markevery=max(1, len(line.x) // MARKS), **look)
             if not np.isnan(line.std).all():
                 low, high = line.mean - line.std, line.mean + line.std
                 axes.fill_between(line.x, low, high, color=look["color"], alpha=0.18, linewidth=0)
@@ -100,16 +104,16 @@ def _panel(
             axes.errorbar(line.x, line.mean, yerr=np.nan_to_num(line.std), capsize=2, elinewidth=0.8, **look)
     axes.grid(visible=True, which="major")
     axes.set_axisbelow(True)
-    missing = [line.name for line in lines if line.missing]
-    note = ""
-    if missing:
-        text = "not run" if len(missing) == len(lines) else f"not run: {', '.join(missing)}"
-        note = "\n".join(textwrap.wrap(text, max(20, int(width * 20))))
-        axes.annotate(
-            note, (0.5, 1), xycoords="axes fraction", xytext=(0, 2), textcoords="offset points", ha="center",
-            va="bottom", fontsize=6, color=GREY,
-        )  # fmt: skip
-    axes.set_title(title, fontsize="medium", pad=4 + 7.5 * (note.count("\n") + bool(note)))
+
+
+def _title(axes: Axes, title: str, missing: Sequence[str], width: float) -> None:
+    """The title, and below it in small grey what was run elsewhere but not here."""
+    note = textwrap.wrap(f"not run: {', '.join(missing)}", max(20, int(width * 20))) if missing else []
+    axes.annotate(
+        "\n".join(note), (0.5, 1), xycoords="axes fraction", xytext=(0, 2), textcoords="offset points", ha="center",
+        va="bottom", fontsize=6, color=GREY,
+    )  # fmt: skip
+    axes.set_title(title, fontsize="medium", pad=4 + 7.5 * len(note))
 
 
 def _scale(axes: Axes, lines: Sequence[Line], scales: str) -> None:
@@ -139,6 +143,6 @@ def _legend(
         colours.append("black" if run else GREY)
     longest = max(len(str(handle.get_label())) for handle in handles)
     columns = max(1, min(len(handles), int(width / (0.075 * longest + 0.45))))
-    legend = figure.legend(handles=handles, loc="outside lower center", ncols=columns, handlelength=2, fontsize="small")
+    legend = figure.legend(handles=handles, loc="outside upper center", ncols=columns, handlelength=2, fontsize="small")
     for text, colour in zip(legend.get_texts(), colours, strict=True):
         text.set_color(colour)

@@ -30,6 +30,7 @@ class Published:
         metric: its name; empty in a row that is a statement alone.
         value: NaN where the paper says "not reached".
         std: NaN where the paper gives none.
+        printed: value and deviation as the paper prints them.
         statement: what the paper says, or why there is no such run; or empty.
     """
 
@@ -38,6 +39,7 @@ class Published:
     metric: str
     value: float
     std: float
+    printed: str
     statement: str
 
     def describes(self, values: Mapping[str, Any]) -> bool:
@@ -85,7 +87,9 @@ def _row(path: Path, line: int, row: Mapping[str, str | None]) -> Published:
     if not name and not statement:
         raise DataError(f"{where}: has neither a metric nor a statement")
     keys = {key: text for key, text in cells.items() if text and key not in OWN}
-    return Published(where, keys, name, _number(where, cells["value"]), _number(where, cells.get("std", "")), statement)
+    value, std = cells["value"], cells.get("std", "")
+    printed = f"{value} ± {std}" if std else value or "not reached"
+    return Published(where, keys, name, _number(where, value), _number(where, std), printed, statement)
 
 
 def _number(where: str, text: str) -> float:

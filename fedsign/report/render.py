@@ -73,7 +73,7 @@ def _ours(cell: Cell | None) -> str:
     """Ours with its mark, where there is a number of the paper to agree with."""
     if cell is None:
         return ""
-    return f"{cell.ours_text} {cell.mark}" if cell.values and cell.paper else cell.ours_text
+    return f"{cell.ours_text} {cell.mark}" if cell.compared else cell.ours_text
 
 
 def markdown(head: Sequence[object], rows: Sequence[Sequence[object]]) -> str:
