@@ -204,7 +204,7 @@ def _cell(grid: Grid, keys: dict[str, Any], settings: list[Setting], one: Metric
 
 
 def _losses(grid: Grid, settings: Sequence[Setting]) -> list[float]:
-    """For every seed that all settings and their baselines have: best accuracy less the baseline's, summed, in points."""
+    """For every seed that all settings and baselines have: best accuracies less the baselines', summed, in points."""
     best = metric(LOSS).of
     pairs = [(setting, _baseline(grid, setting)) for setting in settings]
     seeds = set.intersection(*(setting.runs.keys() & (base.runs.keys() if base else set()) for setting, base in pairs))

@@ -14,6 +14,8 @@ from fedsign.report.reference import Published
 from fedsign.report.render import markdown
 from fedsign.report.runs import Run
 
+NO_RUNS = "- runs: none of"  # in a page that shows nothing of ours
+
 
 def page(title: str, sections: Iterable[str]) -> str:
     """A page in Markdown; empty sections are left out."""
@@ -29,7 +31,7 @@ def title(grid: Grid) -> str:
 def provenance(grid: Grid) -> str:
     """Command, runs found, commits, seeds, hardware and time, as a list."""
     command = shlex.join(["fedsign", "-m", f"+experiment={grid.item}", *grid.overrides])
-    lines = [f"- command: `{command}`", f"- runs: {found(grid)}"]
+    lines = [f"- command: `{command}`", found(grid)]
     if any(setting.changed for setting in grid.settings):
         lines.append(f"- changed from the paper's setting: {shlex.join(grid.overrides)}; agreement is not judged")
     return "\n".join([*lines, *_of_runs(grid.runs)])
@@ -38,8 +40,10 @@ def provenance(grid: Grid) -> str:
 def found(grid: Grid) -> str:
     """How many of the grid's runs there are."""
     if not grid.found:
-        return f"none of {grid.jobs}: not run"
-    return f"{grid.found} of {grid.jobs}" + (f", {grid.others} of them under other seeds" if grid.others else "")
+        return f"{NO_RUNS} {grid.size}: not run"
+    return f"- runs: {grid.found} of {grid.size}" + (
+        f", {grid.others} of them under other seeds" if grid.others else ""
+    )
 
 
 def caption(metrics: Sequence[Metric]) -> str:

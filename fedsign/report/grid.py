@@ -11,6 +11,7 @@ import yaml
 
 from fedsign import presets
 from fedsign.config import flat
+from fedsign.errors import ConfigError
 from fedsign.report import labels
 from fedsign.report.runs import SEED, Run, read
 from fedsign.tracking.run_directory import read_summary
@@ -24,11 +25,11 @@ class Index:
 
     Attributes:
         paths: the key of a run's config (see `presets.key`) to its directory; of twins the first by path.
-        seeds: that occur.
+        seeds: that occur, by what was trained: see `_kind`.
     """
 
     paths: dict[str, Path] = field(default_factory=dict)
-    seeds: set[int] = field(default_factory=set)
+    seeds: dict[tuple[str, ...], set[int]] = field(default_factory=dict)
 
     @classmethod
     def of(cls, folders: Iterable[Path]) -> Index:
@@ -41,12 +42,17 @@ class Index:
                 try:
                     config = yaml.load(file.read_text(), Loader)
                     config.pop("hydra", None)
-                    key, seed = presets.key(config), int(config[SEED])
+                    key, kind, seed = presets.key(config), _kind(config), int(config[SEED])
                 except (OSError, ValueError, TypeError, KeyError, AttributeError, yaml.YAMLError):
                     continue  # of another version, or damaged
                 index.paths.setdefault(key, file.parent)
-                index.seeds.add(seed)
+                index.seeds.setdefault(kind, set()).add(seed)
         return index
+
+
+def _kind(config: Mapping[str, Any]) -> tuple[str, ...]:
+    """The names in a config: runs that differ in them are never of one setting."""
+    return tuple(str(config[group]["name"]) for group in ("dataset", "partition", "model", "algorithm"))
 
 
 @dataclass
@@ -87,7 +93,8 @@ class Grid:
         item: the preset.
         overrides: what was changed in it.
         settings: in the sweep's order.
-        jobs: number of runs in the grid.
+        jobs: of the grid.
+        size: how many runs that is; jobs may be twins.
         found: number of its finished runs, with those under other seeds.
         others: how many of them are under seeds that the grid has not.
     """
@@ -95,7 +102,8 @@ class Grid:
     item: str
     overrides: tuple[str, ...]
     settings: list[Setting]
-    jobs: int
+    jobs: list[presets.Job]
+    size: int
     found: int
     others: int
 
@@ -142,7 +150,7 @@ def find(item: str, overrides: Sequence[str], index: Index) -> Grid:
         if path is not None and (run := read(path)) is not None:
             setting.runs[int(job.config[SEED])] = run
             found.add(job.key())
-    return Grid(item, tuple(overrides), list(settings.values()), len(keys), len(found), len(found - keys))
+    return Grid(item, tuple(overrides), list(settings.values()), jobs, len(keys), len(found), len(found - keys))
 
 
 def _with_other_seeds(
@@ -151,7 +159,8 @@ def _with_other_seeds(
     """The same grid under the seeds that it does not ask for and that occur among the runs."""
     if any(o.startswith(f"{SEED}=") for o in overrides):
         return []  # those seeds are what is wanted
-    seeds = sorted(index.seeds - {int(job.config[SEED]) for job in jobs})
+    there = set().union(*(index.seeds.get(_kind(job.config), set()) for job in jobs))
+    seeds = sorted(there - {int(job.config[SEED]) for job in jobs})
     return presets.jobs(item, [*overrides, f"{SEED}={','.join(map(str, seeds))}"]) if seeds else []
 
 

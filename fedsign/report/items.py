@@ -5,11 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-import pandas as pd
-
 from fedsign.errors import ConfigError
 from fedsign.report import cells as numbers
-from fedsign.report import document, labels, lines, multiples, reference, render, runs, table
+from fedsign.report import computed, document, labels, lines, multiples, reference, render, runs, table
 from fedsign.report.figure import accuracy_against_uplink
 from fedsign.report.grid import Grid
 from fedsign.report.metrics import metric
@@ -17,9 +15,13 @@ from fedsign.report.reference import Published
 
 
 def write(grid: Grid, results: Path) -> str:
-    """Write an item's files below `results`; returns the page.
+    """Write an item's files below `results`; returns its page.
 
-    What other runs have made is not replaced where none of the grid's is here.
+    Where none of the grid's runs is there, a page that tells of some is kept: they were made elsewhere.
+
+    Args:
+        grid: of the item.
+        results: also has the papers' numbers, ``reference/<paper>/<item>.csv``.
 
     Raises:
         ConfigError: an unknown kind; the preset's keys do not tell its settings apart.
@@ -32,8 +34,20 @@ def write(grid: Grid, results: Path) -> str:
     base = results / grid.item
     base.parent.mkdir(parents=True, exist_ok=True)
     page = KINDS[kind](grid, reference.read(path) if path else [], base)
-    base.with_suffix(".md").write_text(page, encoding="utf-8")
+    file = base.with_suffix(".md")
+    if grid.runs or is_computed(grid) or not file.exists() or document.NO_RUNS in file.read_text(encoding="utf-8"):
+        file.write_text(page, encoding="utf-8")
     return page
+
+
+def is_computed(grid: Grid) -> bool:
+    """Whether an item needs no runs."""
+    return grid.report["kind"] in computed.KINDS
+
+
+def _computed(grid: Grid, published: Sequence[Published], base: Path) -> str:
+    """What needs no runs."""
+    return computed.write(grid.item, grid.jobs, published, base)
 
 
 def _comparison(grid: Grid, published: Sequence[Published], base: Path) -> str:
@@ -62,10 +76,11 @@ def _table(grid: Grid, published: Sequence[Published], base: Path) -> str:
     cells = numbers.table_cells(grid, published)
     laid = render.layout(cells, report["rows"], report["columns"])
     caption = document.caption([metric(name) for name in report["metrics"]])
-    numbers.frame(cells).to_csv(base.with_suffix(".csv"), index=False)
     rule = numbers.RULE if any(cell.compared for cell in cells) else ""
     title = report.get("title") or grid.item
-    base.with_suffix(".tex").write_text(render.latex(laid, f"{title}. {caption} {rule}".strip()), encoding="utf-8")
+    if grid.runs:
+        numbers.frame(cells).to_csv(base.with_suffix(".csv"), index=False)
+        base.with_suffix(".tex").write_text(render.latex(laid, f"{title}. {caption} {rule}".strip()), encoding="utf-8")
     sections = [
         document.provenance(grid),
         caption,
@@ -102,12 +117,23 @@ def _figure(
     sections = [document.provenance(grid)]
     if any(not line.missing for line in drawn):
         lines.frame(drawn, x, y).to_csv(base.with_suffix(".csv"), index=False)
-        multiples.draw(drawn, labels.axis(x), labels.axis(y) if joined else y, grid.report["scales"],
-                       base.with_suffix(".png"), _panel_columns(grid), joined)
+        multiples.draw(
+            drawn,
+            labels.axis(x),
+            labels.axis(y) if joined else y,
+            grid.report["scales"],
+            base.with_suffix(".png"),
+            _panel_columns(grid),
+            joined,
+        )
         said = caption or f"{labels.axis(y)} against {labels.axis(x)}: mean over seeds, band ± standard deviation."
         sections += [f"![{grid.report.get('title') or grid.item}]({base.name}.png)", said, _not_run(drawn)]
     cells = numbers.text_cells(grid, published)
-    sections += [document.numbers(cells), numbers.RULE if any(cell.compared for cell in cells) else "", document.statements(published)]
+    sections += [
+        document.numbers(cells),
+        numbers.RULE if any(cell.compared for cell in cells) else "",
+        document.statements(published),
+    ]
     return document.page(document.title(grid), sections)
 
 
@@ -130,4 +156,5 @@ KINDS: dict[str, Callable[[Grid, Sequence[Published], Path], str]] = {
     "table": _table,
     "curves": _curves,
     "points": _points,
+    **dict.fromkeys(computed.KINDS, _computed),
 }

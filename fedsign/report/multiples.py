@@ -139,7 +139,9 @@ def _legend(
     for name, look in looks.items():
         run = any(line.name == name and not line.missing for line in lines)
         shown = look if run else {"linestyle": "none"}
-        handles.append(Line2D([], [], markersize=3.5, linewidth=1.2, label=name if run else f"{name} (not run)", **shown))
+        handles.append(
+            Line2D([], [], markersize=3.5, linewidth=1.2, label=name if run else f"{name} (not run)", **shown)
+        )
         colours.append("black" if run else GREY)
     longest = max(len(str(handle.get_label())) for handle in handles)
     columns = max(1, min(len(handles), int(width / (0.075 * longest + 0.45))))

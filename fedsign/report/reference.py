@@ -1,7 +1,7 @@
 """A paper's own numbers and statements: ``results/reference/<paper>/<item>.csv``.
 
-Columns: ``method`` and dotted keys of the config (empty where a key does not matter), ``metric``, ``value`` (accuracies in
-per cent; empty where the paper says "not reached"), ``std`` and ``statement``, the last two if needed.
+Columns: ``method`` and dotted keys of the config (empty where a key does not matter), ``metric``, ``value`` (accuracies
+in per cent; empty where the paper says "not reached"), ``std`` and ``statement``, the last two if needed.
 """
 
 from __future__ import annotations
