@@ -125,7 +125,7 @@ def _value(key: str, config: Mapping[str, Any], beside: Sequence[str]) -> str:
     if key == "partition.name":
         details = {name.removeprefix("partition."): plain(v) for name, v in config.items()}
         return NAMES.get(str(value), str(value)).format_map(details)
-    if value is None or (key.startswith("partition.") and "partition.name" in beside):
+    if value is None or (key in ("partition.alpha", "partition.labels") and "partition.name" in beside):
         return ""  # the name of the partition says it
     if key == "cohort" and "clients" in config:
         return f"{value} of {config['clients']} clients"
