@@ -34,7 +34,7 @@ def main() -> None:
     os.environ["FEDSIGN_SWEEP"] = time.strftime("%Y-%m-%d_%H-%M-%S") + f"_{os.getpid()}"
     register_resolvers()
     arguments = sys.argv[1:] = _run_again(sys.argv[1:])
-    with _reported(arguments), sweep.interrupts:
+    with reported(arguments), sweep.interrupts:
         hydra.main(version_base="1.3", config_path=str(presets.conf_folder()), config_name="config")(_task)()
 
 
@@ -47,7 +47,7 @@ def register_resolvers() -> None:
 
 
 @contextlib.contextmanager
-def _reported(arguments: Sequence[str]) -> Iterator[None]:
+def reported(arguments: Sequence[str], program: str = "fedsign") -> Iterator[None]:
     """Turn what a user can get wrong into one line and an exit status; FEDSIGN_DEBUG=1 shows the traceback."""
     debug = os.environ.get("FEDSIGN_DEBUG", "") not in ("", "0")
     try:
@@ -55,15 +55,15 @@ def _reported(arguments: Sequence[str]) -> Iterator[None]:
     except (HydraException, OmegaConfBaseException) as error:
         if debug:
             raise
-        _fail(usage.one_line(error, arguments, presets.conf_folder()), 2)
+        _fail(program, usage.one_line(error, arguments, presets.conf_folder()), 2)
     except ValueError as error:
         if debug or not str(error).startswith("Config group override"):
             raise
-        _fail(usage.empty_choice(arguments, presets.conf_folder()), 2)
+        _fail(program, usage.empty_choice(arguments, presets.conf_folder()), 2)
     except FedsignError as error:
         if debug:
             raise
-        _fail(str(error), 2 if isinstance(error, InputError) else 1)
+        _fail(program, str(error), 2 if isinstance(error, InputError) else 1)
     except KeyboardInterrupt as interrupted:
         if not {"-m", "--multirun"}.isdisjoint(arguments):
             print(f"the sweep goes on with: {shlex.join(['fedsign', *arguments])}", file=sys.stderr)
@@ -71,17 +71,17 @@ def _reported(arguments: Sequence[str]) -> Iterator[None]:
     except RuntimeError as error:
         if debug or "slurm" not in str(error):  # what submitit raises where there is no SLURM
             raise
-        _fail(f"hardware=slurm: {error}", 2)
+        _fail(program, f"hardware=slurm: {error}", 2)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except OSError as error:  # Hydra could not create the run directory
         if debug:
             raise
-        _fail(f"output: {f'{error.filename}: ' if error.filename else ''}{error.strerror}", 2)
+        _fail(program, f"output: {f'{error.filename}: ' if error.filename else ''}{error.strerror}", 2)
 
 
 def _task(cfg: DictConfig) -> float | None:
-    with _reported(sys.argv[1:]):  # here too, before Hydra adds lines of its own
+    with reported(sys.argv[1:]):  # here too, before Hydra adds lines of its own
         resolved: Any = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
         if HydraConfig.get().mode == RunMode.MULTIRUN:
             if job.TORCHRUN:
@@ -133,6 +133,6 @@ def _is_of_a_run(path: Path) -> bool:
     return path.read_text(errors="replace").startswith(CONFIG_HEADER)
 
 
-def _fail(message: str, status: int) -> None:
-    print(f"fedsign: error: {message}", file=sys.stderr)
+def _fail(program: str, message: str, status: int) -> None:
+    print(f"{program}: error: {message}", file=sys.stderr)
     sys.exit(status)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -88,7 +89,17 @@ class Job:
 def key(resolved: Mapping[str, Any]) -> str:
     """Sixteen hex digits that two resolved configs share if they are the same experiment, on whatever machine."""
     hardware = {"precision": resolved["hardware"]["precision"]}
-    return fingerprint({**resolved, "hardware": hardware, "dataset": {**resolved["dataset"], "root": None}})
+    plain = _plain({**resolved, "hardware": hardware, "dataset": {**resolved["dataset"], "root": None}})
+    return fingerprint(plain)
+
+
+def _plain(node: Any) -> Any:
+    """The same with whole numbers as integers: ``lr=1`` is ``lr=1.0``, and W&B does not keep the two apart."""
+    if isinstance(node, Mapping):
+        return {key: _plain(value) for key, value in node.items()}
+    if isinstance(node, list | tuple):
+        return [_plain(value) for value in node]
+    return int(node) if isinstance(node, float) and node.is_integer() else node
 
 
 def jobs(item: str, overrides: Sequence[str] = ()) -> list[Job]:
@@ -109,17 +120,19 @@ def _jobs(item: str, overrides: Sequence[str]) -> Iterator[Job]:
     conf = conf_folder()
     GlobalHydra.instance().clear()
     with initialize_config_dir(str(conf), version_base="1.3"):
-        composed: dict[tuple[str, ...], DictConfig] = {}
         for job in _grid(item, overrides):
-            groups = tuple(o for o in job if not _is_value(o, conf))
-            if groups not in composed:  # composing is slow, setting values is not
-                composed[groups] = compose("config", [f"+experiment={item}", *groups])
-            config = composed[groups].copy()
+            config = _composed(item, tuple(o for o in job if not _is_value(o, conf))).copy()
             for override in OverridesParser.create().parse_overrides([o for o in job if _is_value(o, conf)]):
                 OmegaConf.update(config, override.key_or_group, override.value())
             config.output = "outputs"
             resolved: Any = OmegaConf.to_container(config, resolve=True)
             yield Job(tuple(job), resolved)
+
+
+@cache
+def _composed(item: str, choices: tuple[str, ...]) -> DictConfig:
+    """A preset with choices of groups; kept, since composing is slow and setting values is not."""
+    return compose("config", [f"+experiment={item}", *choices])
 
 
 def _grid(item: str, overrides: Sequence[str]) -> list[list[str]]:

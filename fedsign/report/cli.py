@@ -1,101 +1,104 @@
-"""The command ``fedsign-report``: the finished runs of a preset as a table and a figure beside the paper's numbers."""
+"""The command ``fedsign-report``: an item of a paper from finished runs, the paper's own numbers beside ours."""
 
 from __future__ import annotations
 
 import argparse
 import shlex
 import sys
-from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fedsign import presets
-from fedsign.errors import ConfigError, FedsignError
+from fedsign import cli, presets
+from fedsign.errors import FedsignError
 
 if TYPE_CHECKING:
-    import pandas as pd
+    from fedsign.report.grid import Grid, Index
 
-    from fedsign.report.runs import Run
+
+SELECT = "select="  # an argument of --best, given like an override
 
 
 def main() -> None:
-    """Entry point. Exit status: 0, 2 for an unknown item or one without finished runs."""
+    """Entry point. Exit status: 0, also where nothing was run; 1 if an item of --all failed; 2 for a wrong input."""
     parser = argparse.ArgumentParser(
         prog="fedsign-report",
-        description="Finished runs of a preset as a table (csv, md) and a figure (png) beside the paper's own numbers.",
+        description="Finished runs of a preset as a table or figure beside the paper's own numbers.",
         epilog="example: fedsign -m +experiment=quickstart && fedsign-report quickstart",
     )
-    parser.add_argument("item", nargs="?", help="<paper>/<table or figure>, as in +experiment=")
-    parser.add_argument("--all", action="store_true", help="every preset that has finished runs")
-    parser.add_argument("--runs", type=Path, default=Path("outputs"), help="where the runs are (default: outputs)")
+    parser.add_argument("item", nargs="?", help="<paper>/<table, figure or grid>, as in +experiment=")
+    parser.add_argument("overrides", nargs="*", help="as given to fedsign -m beside the experiment: rounds=500 ...")
+    parser.add_argument("--all", action="store_true", help="every preset that has finished runs or needs none")
+    parser.add_argument(
+        "--best", action="store_true", help="the best setting of a grid on the validation split; on test: select=test"
+    )
+    parser.add_argument(
+        "--runs", type=Path, action="append", help="a folder with runs at any depth; may be repeated (default: outputs)"
+    )
     parser.add_argument("--results", type=Path, default=Path("results"), help="where to write (default: results)")
-    arguments = parser.parse_args()
+    arguments = parser.parse_intermixed_args()
     if arguments.all == (arguments.item is not None):
         parser.error("name one item, or --all")
-    try:
-        items = presets.names() if arguments.all else [presets.known(arguments.item)]
-        written = [item for item in items if write(item, arguments.runs, arguments.results)]
-        if not written:
-            names = arguments.item or "any preset"
-            raise ConfigError(
-                f"{arguments.runs}: has no finished run of {names}; fedsign -m +experiment=ITEM makes them"
-            )
-    except FedsignError as error:
-        print(f"fedsign-report: error: {error}", file=sys.stderr)
-        sys.exit(2)
+    if arguments.all and arguments.best:
+        parser.error("--best takes one item")
+    cli.register_resolvers()
+    with cli.reported(arguments.overrides, "fedsign-report"):
+        from fedsign.report.grid import Index
+
+        if not arguments.all:
+            presets.known(arguments.item)
+        index = Index.of(arguments.runs or [Path("outputs")])
+        if arguments.all:
+            sys.exit(_all(index, arguments.results))
+        write = _best if arguments.best else _one
+        print(write(arguments.item, arguments.overrides, index, arguments.results))
 
 
-def write(item: str, runs_folder: Path, results: Path) -> bool:
-    """Write ``<results>/<item>.{csv,md,png}`` and print the table; False if no run is finished."""
-    from fedsign.report import reference, runs, table
-    from fedsign.report.figure import accuracy_against_uplink
+def _one(item: str, overrides: list[str], index: Index, results: Path) -> str:
+    """Write an item; its page, and where that is."""
+    from fedsign.report import grid, items
 
-    folders = sorted(path.parent for path in (runs_folder / item).glob("*/summary.json"))
-    finished = [run for folder in folders if (run := runs.read(folder)) is not None]
-    if not finished:
-        return False
-    groups = runs.groups(finished)
-    target = table.target_accuracy(groups)
-    comparison = table.comparison(groups, target)
-    base = results / item
-    base.parent.mkdir(parents=True, exist_ok=True)
-    comparison.to_csv(base.with_suffix(".csv"))
-    accuracy_against_uplink(groups, target, base.with_suffix(".png"))
-    sections = [f"# {item}", provenance(finished), markdown(table.readable(comparison, target).reset_index())]
-    published = results / "reference" / f"{item}.csv"
-    if published.exists():
-        sections += ["## Beside the paper", markdown(reference.readable(reference.beside(groups, published)))]
-    text = "\n\n".join([*sections, f"![accuracy against uplink bits]({base.name}.png)"]) + "\n"
-    base.with_suffix(".md").write_text(text)
-    print(text)
-    print(f"written  {base}.csv .md .png")
-    return True
+    found = grid.find(item, overrides, index)
+    page = items.write(found, results)
+    return f"{page}\n{_where(found, results / f'{item}.*')}"
 
 
-def provenance(finished: Sequence[Run]) -> str:
-    """Command, commit, seeds and hardware, as a list."""
-    summaries = [run.summary for run in finished]
-    overrides = [o for o in summaries[0]["overrides"] if all(o in s["overrides"] for s in summaries)]
+def _best(item: str, arguments: list[str], index: Index, results: Path) -> str:
+    """Write the best settings of a grid; the page, and where that is."""
+    from fedsign.report import best, grid
 
-    def told(values: Iterable[object]) -> str:
-        return ", ".join(sorted({str(value) for value in values}))
-
-    return "\n".join(
-        [
-            f"- command: `fedsign -m {shlex.join(overrides)}`",
-            f"- commit: {told(s['git_commit'] for s in summaries)}",
-            f"- seeds: {told(s['seed'] for s in summaries)}",
-            f"- hardware: {told(s['hardware']['device'] for s in summaries)}, "
-            f"workers {told(s['hardware']['workers'] for s in summaries)}, "
-            f"threads of each {told(s['hardware']['threads'] for s in summaries)}",
-            f"- torch: {told(s['versions']['torch'] for s in summaries)}",
-            f"- wall time of the runs: {sum(s['wall_seconds'] for s in summaries):.0f} s in all",
-        ]
-    )
+    select = next((a.removeprefix(SELECT) for a in arguments if a.startswith(SELECT)), "validation")
+    found = grid.find(item, [a for a in arguments if not a.startswith(SELECT)], index)
+    picks = best.picks(found, select)
+    page = best.page(found, picks, select)
+    path = results / f"{item}_best.md"
+    if found.runs:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(page, encoding="utf-8")
+        best.frame(found, picks).to_csv(path.with_suffix(".csv"), index=False)
+    return f"{page}\n{_where(found, path.with_suffix('.*'))}"
 
 
-def markdown(table: pd.DataFrame) -> str:
-    """A data frame as a Markdown table."""
-    head = [str(column) for column in table.columns]
-    lines = [head, ["---"] * len(head), *([str(value) for value in row] for row in table.itertuples(index=False))]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+def _where(found: Grid, path: Path) -> str:
+    from fedsign.report import items
+
+    if found.runs or items.is_computed(found):
+        return f"written  {path}"
+    command = shlex.join(["fedsign", "-m", f"+experiment={found.item}", *found.overrides])
+    return f"none of its runs is finished; they are made by: {command}"
+
+
+def _all(index: Index, results: Path) -> int:
+    """Write every item of which there are runs, or that needs none; the exit status."""
+    from fedsign.report import grid, items
+
+    status = 0
+    for item in presets.names():
+        try:
+            found = grid.find(item, [], index)
+            if found.runs or items.is_computed(found):
+                items.write(found, results)
+                print(f"{item}: " + (f"{found.found} of {found.size} runs" if found.runs else "computed"), flush=True)
+        except FedsignError as error:
+            print(f"fedsign-report: error: {item}: {error}", file=sys.stderr)
+            status = 1
+    return status

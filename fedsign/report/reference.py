@@ -1,63 +1,99 @@
-"""A paper's own numbers, beside those of finished runs.
+"""A paper's own numbers and statements: ``results/reference/<paper>/<item>.csv``.
 
-``results/reference/<paper>/<item>.csv`` has the columns ``row`` (a label as the report makes it), ``metric``
-(``best_accuracy``, ``final_accuracy``, ``rounds_to_A`` or ``bits_to_A`` with an accuracy A in [0, 1]) and ``paper``
-(the published value; empty where the paper says that it was not reached).
+Columns: ``method`` and dotted keys of the config (empty where a key does not matter), ``metric``, ``value`` (accuracies
+in per cent; empty where the paper says "not reached"), ``std`` and ``statement``, the last two if needed.
 """
 
 from __future__ import annotations
 
+import csv
 import math
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-
-import pandas as pd
+from typing import Any
 
 from fedsign.errors import DataError
-from fedsign.report.runs import Run
+from fedsign.report import labels
+
+OWN = ("metric", "value", "std", "statement")
 
 
-def beside(groups: dict[str, list[Run]], file: Path) -> pd.DataFrame:
-    """The paper's table with our values beside it.
+@dataclass(frozen=True)
+class Published:
+    """A row.
 
-    Returns:
-        Columns ``row``, ``metric``, ``paper``, ``ours`` (mean over seeds) and ``runs`` (how many; 0 is not run).
-
-    Raises:
-        DataError: the file has other columns or an unknown metric.
+    Attributes:
+        where: the file and the line, for a message.
+        keys: to their values as text, without empty ones.
+        metric: its name; empty in a row that is a statement alone.
+        value: NaN where the paper says "not reached".
+        std: NaN where the paper gives none.
+        printed: value and deviation as the paper prints them.
+        statement: what the paper says, or why there is no such run; or empty.
     """
-    table = pd.read_csv(file)
-    if list(table.columns) != ["row", "metric", "paper"]:
-        raise DataError(f"{file}: has columns {list(table.columns)}; expected row, metric, paper")
-    found = [groups.get(str(row), []) for row in table["row"]]
-    table["ours"] = [_mean(runs, str(metric), file) for runs, metric in zip(found, table["metric"], strict=True)]
-    table["runs"] = [len(runs) for runs in found]
-    return table
+
+    where: str
+    keys: dict[str, str]
+    metric: str
+    value: float
+    std: float
+    printed: str
+    statement: str
+
+    def describes(self, values: Mapping[str, Any]) -> bool:
+        """Whether all its keys have these values; a key that is missing there has none."""
+        return all(same(text, values.get(key)) for key, text in self.keys.items())
 
 
-def readable(table: pd.DataFrame) -> pd.DataFrame:
-    """The same with words where there is no number."""
-    out = table.astype({"paper": object, "ours": object})
-    out["paper"] = ["not reached" if math.isnan(value) else f"{value:g}" for value in table["paper"]]
-    out["ours"] = [
-        "not run" if runs == 0 else "not reached" if math.isnan(value) else f"{value:g}"
-        for value, runs in zip(table["ours"], table["runs"], strict=True)
-    ]
-    return out
+def same(text: str, value: Any) -> bool:
+    """Whether a cell of the file means a value of the config; numbers are compared as numbers."""
+    if value is None:
+        return False
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        try:
+            return math.isclose(float(text), value, rel_tol=1e-9)
+        except ValueError:
+            return False
+    return text == labels.plain(value)
 
 
-def _mean(runs: Sequence[Run], metric: str, file: Path) -> float:
-    values = [_value(run, metric, file) for run in runs]
-    return sum(values) / len(values) if values else math.nan
+def path_of(item: str, results: Path) -> Path | None:
+    """The file of an item; of a part of a figure (``figure4c``) it may be that of the whole."""
+    for name in (item, re.sub(r"(?<=\d)[a-z]$", "", item)):
+        path = results / "reference" / f"{name}.csv"
+        if path.is_file():
+            return path
+    return None
 
 
-def _value(run: Run, metric: str, file: Path) -> float:
-    if metric in ("best_accuracy", "final_accuracy"):
-        return float(run.summary[metric])
-    name, _, target = metric.partition("_to_")
-    column = {"rounds": "round", "bits": "uplink_bits"}.get(name)
-    if column is None or not target:
-        raise DataError(
-            f"{file}: no such metric {metric}; allowed: best_accuracy, final_accuracy, rounds_to_A, bits_to_A"
-        )
-    return run.first(column, float(target))
+def read(path: Path) -> list[Published]:
+    """All rows. Raises DataError naming the file and the row."""
+    with path.open(newline="", encoding="utf-8") as file:
+        reader = csv.DictReader(file)
+        columns = reader.fieldnames or []
+        if missing := {"metric", "value"} - {*columns}:
+            raise DataError(f"{path}: has no column {', '.join(sorted(missing))}")
+        return [_row(path, reader.line_num, row) for row in reader]
+
+
+def _row(path: Path, line: int, row: Mapping[str, str | None]) -> Published:
+    where = f"{path}, line {line}"
+    if None in row or None in row.values():
+        raise DataError(f"{where}: has another number of cells than the head")
+    cells = {key: (text or "").strip() for key, text in row.items()}
+    name, statement = cells["metric"], cells.get("statement", "")
+    if not name and not statement:
+        raise DataError(f"{where}: has neither a metric nor a statement")
+    keys = {key: text for key, text in cells.items() if text and key not in OWN}
+    value, std = cells["value"], cells.get("std", "")
+    printed = f"{value} ± {std}" if std else value or "not reached"
+    return Published(where, keys, name, _number(where, value), _number(where, std), printed, statement)
+
+
+def _number(where: str, text: str) -> float:
+    try:
+        return float(text) if text else math.nan
+    except ValueError:
+        raise DataError(f"{where}: {text} is not a number") from None

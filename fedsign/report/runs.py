@@ -38,6 +38,13 @@ class Run:
         """Name of the method."""
         return str(self.config["algorithm.name"])
 
+    def column(self, name: str) -> pd.Series[float] | None:
+        """The numbers of a column of metrics.csv, without empty cells; None if there are none."""
+        if name not in self.metrics:
+            return None
+        values = self.metrics[name].dropna()
+        return values if len(values) else None
+
     def first(self, column: str, accuracy: float) -> float:
         """The value of a column when a test accuracy was first reached; NaN if it never was."""
         reached = self.metrics[self.metrics["test_accuracy"] >= accuracy]

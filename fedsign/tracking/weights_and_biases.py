@@ -17,13 +17,9 @@ from fedsign.tracking.offline import last_step
 FINISH_TIMEOUT = 120.0  # seconds for what is left to upload; the rest stays on disk for `wandb sync`
 
 SUMMARISED = (
-    "best_accuracy",
-    "final_accuracy",
-    "uplink_bits",
-    "uplink_bits_formula",
-    "downlink_bits",
-    "rounds",
-)
+    "status", "method", "seed", "cohort", "parameters", "rounds", "best_accuracy", "final_accuracy", "uplink_bits",
+    "uplink_bits_formula", "downlink_bits", "wall_seconds", "git_commit",
+)  # fmt: skip
 
 
 class WandbRun:
