@@ -11,7 +11,7 @@ from fedsign.algorithms.base import Round
 from fedsign.codecs import Float32
 from fedsign.config import Config, Local
 from fedsign.data import tasks
-from fedsign.execution.setup import flat_model, split
+from fedsign.execution.setup import flat_model, hold_out, split
 from fedsign.local.optimizers import Optimizer
 from fedsign.local.streams import Streams
 from fedsign.local.training import LocalTraining, Trained, WeightMap
@@ -140,7 +140,8 @@ def _round(config: Config, local: Untrained) -> Round:
 def _sizes(config: Config) -> list[int] | None:
     if not config.dataset.is_here():
         return None
-    return [len(part) for part in split(config, tasks.load(config.dataset, torch.device("cpu")))]
+    parts, _ = hold_out(config, split(config, tasks.load(config.dataset, torch.device("cpu"))))
+    return [len(part) for part in parts]
 
 
 def _part(start: int, coded: int, parameters: int) -> str:

@@ -44,15 +44,15 @@ def run(resolved: dict[str, Any]) -> dict[str, Any]:
     if config.partition.show:
         return _show_partition(config)
     directory = RunDirectory(config)
+    if twin := directory.twin():
+        print(f"{twin}: the same run, finished already; resume=never starts over")
+        remove_if_empty(directory.path)
+        return read_summary(twin) | {"output": str(twin)}
     first = not TORCHRUN or os.environ["RANK"] == "0"
     with _disk_errors(directory), directory.locked() if first else contextlib.nullcontext():
         if directory.status == "finished":
             print(f"{directory.path}: finished already; resume=never starts over")
             return directory.summary()
-        if twin := directory.twin():
-            print(f"{twin}: the same run, finished already; resume=never starts over")
-            remove_if_empty(directory.path)
-            return read_summary(twin) | {"output": str(twin)}
         if first:
             directory.write_config()
         if config.dry_run:

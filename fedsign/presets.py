@@ -17,6 +17,7 @@ from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from fedsign.config import fingerprint
 from fedsign.errors import ConfigError
@@ -122,8 +123,12 @@ def _jobs(item: str, overrides: Sequence[str]) -> Iterator[Job]:
     with initialize_config_dir(str(conf), version_base="1.3"):
         for job in _grid(item, overrides):
             config = _composed(item, tuple(o for o in job if not _is_value(o, conf))).copy()
-            for override in OverridesParser.create().parse_overrides([o for o in job if _is_value(o, conf)]):
-                OmegaConf.update(config, override.key_or_group, override.value())
+            try:
+                for override in OverridesParser.create().parse_overrides([o for o in job if _is_value(o, conf)]):
+                    OmegaConf.update(config, override.key_or_group, override.value())
+            except OmegaConfBaseException:
+                compose("config", [f"+experiment={item}", *job])  # Hydra says it better
+                raise
             config.output = "outputs"
             resolved: Any = OmegaConf.to_container(config, resolve=True)
             yield Job(tuple(job), resolved)
@@ -141,7 +146,7 @@ def _grid(item: str, overrides: Sequence[str]) -> list[list[str]]:
     choices = [o.input_line for o in given if not o.is_sweep_override() and o.input_line is not None]
     config = compose("config", [f"+experiment={item}", *choices], return_hydra_config=True)
     params = config.hydra.sweeper.params or {}
-    lines = [f"{k}={v}" for k, v in params.items()] + list(overrides)
+    lines = [f"{k}={v}" for k, v in params.items()] + [o for o in overrides if not o.startswith("hydra")]
     batches = BasicSweeper.split_arguments(OverridesParser.create().parse_overrides(lines), None)
     return list(itertools.chain.from_iterable(batches))
 

@@ -15,6 +15,12 @@ from omegaconf.errors import MissingMandatoryValue
 
 from fedsign.options import closest
 
+# Keys that are not in every config, and how they are given.
+ADDED = {
+    "scale": "belongs to a preset, +experiment=...; without one +scale=smoke",
+    "fidelity": "is added with a plus, +fidelity=text",
+}
+
 
 def one_line(error: Exception, arguments: Sequence[str], conf: Path) -> str:
     """What a user did wrong, given the exception that Hydra or OmegaConf raised for it.
@@ -25,6 +31,8 @@ def one_line(error: Exception, arguments: Sequence[str], conf: Path) -> str:
         conf: the folder of the config groups.
     """
     text = str(error)
+    if match := re.match(r"ConfigError raised while resolving interpolation: (.*)", text):  # of our own resolvers
+        return match.group(1)
     if isinstance(error, OverrideParseException):
         return f"{error.override}: must have the form key=value ({text.splitlines()[0].strip()})"
     if match := re.search(r"Could not find '([^'/]+)/([^']+)'", text):
@@ -33,6 +41,8 @@ def one_line(error: Exception, arguments: Sequence[str], conf: Path) -> str:
         return f"{group}={name}: no such choice{closest(name, allowed)}; allowed: {', '.join(allowed)}"
     if match := re.search(r"Could not override '([^']+)'", text):
         key = match.group(1)
+        if key in ADDED:
+            return f"{key}: {ADDED[key]}"
         if (conf / key).is_dir():
             return f"{key}: a preset is added with a plus, +{key}=..."
         siblings = _keys_beside(key, arguments, conf)

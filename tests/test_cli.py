@@ -102,6 +102,13 @@ MISTAKES = {
     "rounds=[1": ["rounds=[1"],
     "+rounds=3": ["rounds"],
     "~nothing": ["nothing"],
+    "scale=smoke": ["scale", "+experiment=", "+scale=smoke"],
+    "fidelity=text": ["fidelity", "+fidelity=text"],
+    "+fidelity=txt": ["fidelity=txt", "published, text", "'text'"],
+    "+setting=signsgd_sim/cifar10_central +method=signsgd_sim/signsgd_sim local.batch_size=16": [
+        "error: local.batch_size=16",
+        "128, 32, 8",
+    ],
     "tracking=wndb": ["tracking=wndb", "'wandb'", "csv"],
 }
 SMALL = ["dataset=digits", "model=mlp", "model.hidden=[16]", "rounds=3", "clients=10", "cohort=4", "local.epochs=1"]

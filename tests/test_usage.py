@@ -81,6 +81,21 @@ def test_a_preset_without_its_plus_is_told_of_it(told):
     assert "+experiment=" in told("experiment=quickstart")
 
 
+@pytest.mark.parametrize("arguments", [["scale=smoke"], ["rounds=3", "scale=smoke"]])
+def test_a_scale_without_a_preset_is_told_both_ways(told, arguments):
+    assert told(*arguments) == "scale: belongs to a preset, +experiment=...; without one +scale=smoke"
+
+
+@pytest.mark.parametrize("arguments", [["fidelity=text"], ["+experiment=quickstart", "fidelity=text"]])
+def test_fidelity_without_its_plus_is_told_of_it(told, arguments):
+    assert told(*arguments) == "fidelity: is added with a plus, +fidelity=text"
+
+
+def test_a_value_for_which_a_preset_has_no_setting_is_told_those_it_has(told):
+    given = ("+setting=signsgd_sim/cifar10_central", "+method=signsgd_sim/signsgd_sim", "local.batch_size=16")
+    assert told(*given) == "local.batch_size=16: the preset has no setting for it; allowed: 128, 32, 8"
+
+
 @pytest.mark.parametrize("argument", ["rounds=1,2", "algorithm=fedavg,fedsmu"])
 def test_several_values_without_a_sweep_are_told_of_m(told, argument):
     line = told(argument)

@@ -60,8 +60,15 @@ class Task(ABC):
     ) -> dict[str, float]:
         """Columns of metrics.csv for a model on the test split; `prefix` is ``test`` for the main model."""
 
-    def evaluate_train(self, module: nn.Module, batch_size: int, each: Each = every_one_here) -> dict[str, float]:
-        """Columns for a model on the whole training split."""
+    def evaluate_training_samples(
+        self,
+        module: nn.Module,
+        prefix: str,
+        batch_size: int,
+        each: Each = every_one_here,
+        samples: Tensor | None = None,
+    ) -> dict[str, float]:
+        """Columns for a model on some training samples, without augmentation; None is the whole training split."""
         return {}
 
 
@@ -95,17 +102,33 @@ class Classification(Task):
         self, module: nn.Module, prefix: str, batch_size: int, each: Each = every_one_here
     ) -> dict[str, float]:
         """``<prefix>_accuracy`` in [0, 1] and ``<prefix>_loss`` on the test split."""
-        return _evaluate(module, prefix, batch_size, self.test_inputs, self.y_test, each)
+        samples = torch.arange(len(self.y_test), device=self.y_test.device)
+        return _evaluate(module, prefix, batch_size, self.test_inputs, self.y_test, samples, each)
 
-    def evaluate_train(self, module: nn.Module, batch_size: int, each: Each = every_one_here) -> dict[str, float]:
-        """``global_train_accuracy`` and ``global_train_loss``, without augmentation."""
-        return _evaluate(module, "global_train", batch_size, self.train_inputs, self.y_train, each)
+    def evaluate_training_samples(
+        self,
+        module: nn.Module,
+        prefix: str,
+        batch_size: int,
+        each: Each = every_one_here,
+        samples: Tensor | None = None,
+    ) -> dict[str, float]:
+        """``<prefix>_accuracy`` in [0, 1] and ``<prefix>_loss`` on training samples [n] int64, without augmentation."""
+        if samples is None:
+            samples = torch.arange(len(self.y_train), device=self.y_train.device)
+        return _evaluate(module, prefix, batch_size, self.train_inputs, self.y_train, samples, each)
 
 
 def _evaluate(
-    module: nn.Module, prefix: str, batch_size: int, inputs: Callable[[Tensor], Tensor], labels: Tensor, each: Each
+    module: nn.Module,
+    prefix: str,
+    batch_size: int,
+    inputs: Callable[[Tensor], Tensor],
+    labels: Tensor,
+    samples: Tensor,
+    each: Each,
 ) -> dict[str, float]:
-    batches = torch.arange(len(labels), device=labels.device).split(batch_size)
+    batches = samples.split(batch_size)
 
     def counts(i: int) -> Tensor:
         outputs, targets = module(inputs(batches[i])).float(), labels[batches[i]]
@@ -117,7 +140,7 @@ def _evaluate(
         total = torch.stack(each(len(batches), counts)).cumsum(dim=0)[-1]  # added in the batches' order
     module.train()
     correct, loss = total.tolist()
-    return {f"{prefix}_accuracy": correct / len(labels), f"{prefix}_loss": loss / len(labels)}
+    return {f"{prefix}_accuracy": correct / len(samples), f"{prefix}_loss": loss / len(samples)}
 
 
 class Images(Classification):

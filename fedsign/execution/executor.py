@@ -34,6 +34,7 @@ class Executor(ABC):
         parts: indices of each client's training samples, int64 on the device.
         precision: ``f32``, ``tf32`` or ``bf16`` (autocast of the forward pass).
         flipped: ids of the clients who train on labels C − 1 − y.
+        validation: indices of the training samples that no client trains on, int64 on the device.
     """
 
     seed: int
@@ -43,6 +44,7 @@ class Executor(ABC):
     parts: list[Tensor]
     precision: str
     flipped: frozenset[int] = frozenset()
+    validation: Tensor = field(default_factory=lambda: torch.empty(0, dtype=torch.int64))
 
     @property
     def device(self) -> torch.device:
@@ -66,11 +68,21 @@ class Executor(ABC):
     def evaluate(
         self, model: Tensor, tail: Tensor, prefix: str, batch_size: int, train: bool, each: Each = every_one_here
     ) -> dict[str, float]:
-        """Columns of metrics.csv for a model [coded] with its tail; `train` adds those of the training split."""
+        """Columns of metrics.csv for a model [coded] with its tail.
+
+        `train` adds those of the training split. The main model, of prefix ``test``, is also measured on the samples
+        that are held out, if there are any.
+        """
         flat = self.model
         flat.vector[: flat.layout.coded], flat.vector[flat.layout.coded :] = model, tail
         measured = self.task.evaluate(flat.module, prefix, batch_size, each)
-        return measured | (self.task.evaluate_train(flat.module, batch_size, each) if train else {})
+        if prefix == "test" and len(self.validation):
+            measured |= self.task.evaluate_training_samples(
+                flat.module, "validation", batch_size, each, self.validation
+            )
+        if train:
+            measured |= self.task.evaluate_training_samples(flat.module, "global_train", batch_size, each)
+        return measured
 
     def autocast(self) -> contextlib.AbstractContextManager[object]:
         """The forward pass in bfloat16, if that is the precision."""

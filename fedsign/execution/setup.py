@@ -21,6 +21,7 @@ from fedsign.execution.executor import GPU_CHUNK_VALUES, Executor, client_parts,
 from fedsign.execution.serial import Serial
 from fedsign.execution.vectorised import Vectorised
 from fedsign.models.parameters import FlatModel, Layout, layout
+from fedsign.options import count
 from fedsign.randomness import generator
 
 
@@ -78,10 +79,11 @@ def build(config: Config) -> Setup:
     model = flat_model(config, *config.dataset.dimensions(), device)
     way = Vectorised if _vectorises(config, model) else Serial
     task = tasks.load(config.dataset, device)
-    parts = split(config, task)
+    parts, held_out = hold_out(config, split(config, task))
     attackers = config.attack.attackers(config.seed, config.clients) if config.attack.flips_labels else frozenset()
     sources = (config.seed, model, task, config.local, client_parts(parts, device), config.hardware.precision)
-    executor = way(*sources, flipped=attackers)
+    validation = torch.from_numpy(held_out).to(device)
+    executor = way(*sources, flipped=attackers, validation=validation)
     return Setup(task, model.layout, executor, model.vector.clone())
 
 
@@ -121,3 +123,32 @@ def split(config: Config, task: tasks.Task) -> list[np.ndarray]:
     parts = config.partition.split(task.labels, task.owners, config.clients, rng)
     config.set_clients(len(parts))
     return parts
+
+
+def hold_out(config: Config, parts: list[np.ndarray]) -> tuple[list[np.ndarray], np.ndarray]:
+    """Take the fraction ``dataset.validation`` of every client's samples out of its training, all but one at most.
+
+    Args:
+        config: which fraction, and the seed.
+        parts: samples of every client.
+
+    Returns:
+        What every client trains on, in the order of its samples, and all that is held out, int64.
+
+    Raises:
+        ConfigError: no client has enough samples for the fraction to be one.
+    """
+    fraction = config.dataset.held_out()
+    nothing = np.empty(0, dtype=np.int64)
+    if not fraction:
+        return parts, nothing
+    training, held_out = [], [nothing]
+    for client, part in enumerate(parts):
+        k = min(count(fraction, len(part)), max(0, len(part) - 1))
+        chosen = generator(config.seed, "validation", client=client).permutation(len(part))[:k]
+        training.append(np.delete(part, chosen))
+        held_out.append(part[np.sort(chosen)])
+    if not any(map(len, held_out)):
+        most = max(map(len, parts))
+        raise ConfigError(f"dataset.validation={fraction:g}: holds out no sample; the largest client has {most}")
+    return training, np.concatenate(held_out)

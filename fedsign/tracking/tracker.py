@@ -67,6 +67,12 @@ class Tracker:
             "best_round": int(best_row["round"]),
             "final_accuracy": scored[-1][0],
         }
+        validated = [
+            (float(row["validation_accuracy"]), accuracy) for accuracy, row in scored if "validation_accuracy" in row
+        ]
+        if validated:
+            best, accuracy = max(validated, key=lambda pair: pair[0])
+            summary |= {"best_validation_accuracy": best, "accuracy_at_best_validation": accuracy}
         summary["targets"] = {
             f"{target:g}": {"round": int(row["round"]), "uplink_bits": int(row["uplink_bits"])}
             for target in self._targets

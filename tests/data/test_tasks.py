@@ -137,7 +137,7 @@ def test_evaluation_equals_a_loop_over_images(classification, images, network, b
 
 
 def test_evaluation_on_the_training_split_is_not_augmented(classification, images, network):
-    columns = classification(*NORMALISED, "dataset.augment=true").evaluate_train(network, 9)
+    columns = classification(*NORMALISED, "dataset.augment=true").evaluate_training_samples(network, "global_train", 9)
     accuracy, loss = naive_evaluation(network, images, "train")
     assert columns == {"global_train_accuracy": accuracy, "global_train_loss": pytest.approx(loss, rel=1e-5)}
 

@@ -61,7 +61,7 @@ def test_without_a_validation_split_none_is_picked(toy, item):
 
 
 def test_another_way_to_select_is_refused(toy, item):
-    with pytest.raises(ConfigError, match="^select=train: must be one of validation, test$"):
+    with pytest.raises(ConfigError, match=r"^select=train: must be one of validation, test$"):
         picks(toy.grid(item), "train")
 
 

@@ -1,0 +1,108 @@
+"""A finished run of the same config under another item is not trained again."""
+
+import json
+import os
+import signal
+import sys
+from pathlib import Path
+
+import pytest
+from hydra.core.global_hydra import GlobalHydra
+
+from fedsign import cli
+from fedsign.tracking.progress import RoundProgress
+from fedsign.tracking.run_directory import read_summary
+
+# A run that both figures need.
+SHARED = ("scale=smoke", "seed=0", "local.batch_size=8", "setting=signsgd_sim/mnist_iid", "hydra.mode=RUN")
+FIGURE3 = ("+experiment=signsgd_sim/figure3", *SHARED, "method=signsgd_sim/mv_sto_signsgd_sim")
+FIGURE7 = ("+experiment=signsgd_sim/figure7", *SHARED, "clients=50")
+
+
+@pytest.fixture
+def fedsign(monkeypatch, tmp_path, capfd):
+    """``fedsign("rounds=3")``: the command in this process, below tmp_path; what it printed."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("HYDRA_FULL_ERROR", "FEDSIGN_SWEEP"):
+        monkeypatch.setenv(name, "")
+
+    def go(*arguments):
+        GlobalHydra.instance().clear()
+        monkeypatch.setattr(sys, "argv", ["fedsign", *arguments])
+        cli.main()
+        return capfd.readouterr().out
+
+    yield go
+    GlobalHydra.instance().clear()
+
+
+@pytest.fixture
+def trained(tmp_path):
+    """``trained()``: the folders of runs, relative to where the command ran."""
+    return lambda: sorted(str(path.parent.relative_to(tmp_path)) for path in tmp_path.rglob("metrics.csv"))
+
+
+@pytest.fixture
+def first(fedsign, trained):
+    """The folder of a finished run of Figure 3."""
+    fedsign(*FIGURE3)
+    (folder,) = trained()
+    assert folder.startswith("outputs/signsgd_sim/figure3/")
+    return folder
+
+
+@pytest.mark.parametrize("given", [[], ["hardware.workers=1"], ["report.title=other"]])
+def test_the_run_of_another_item_is_taken(fedsign, trained, tmp_path, first, given):
+    out = fedsign(*FIGURE7, *given)
+    assert f"{first}: the same run, finished already; resume=never starts over" in out
+    assert "final accuracy" in out  # its table
+    assert trained() == [first]
+    assert not any((tmp_path / "outputs").glob("signsgd_sim/figure7/*"))
+
+
+def test_a_sweep_counts_it_as_its_own(fedsign, trained, tmp_path, first):
+    fedsign("-m", *FIGURE7[:-2], "clients=50,30")
+    assert len(trained()) == 2
+    records = [json.loads(path.read_text()) for path in sorted((tmp_path / "outputs/sweeps").rglob("jobs/*.json"))]
+    assert [record["status"] for record in records] == ["finished", "finished"]
+    assert records[0]["output"] == str(tmp_path / first)
+
+
+@pytest.mark.parametrize("given", ["output=mine", "resume=never", "seed=1", "local.lr=0.05"])
+def test_a_place_of_its_own_starting_over_and_another_config_train(fedsign, trained, first, given):
+    assert "the same run" not in fedsign(*FIGURE7, given)
+    assert len(trained()) == 2
+
+
+@pytest.mark.parametrize("status", ["failed", "dry run", None])
+def test_a_run_that_is_not_finished_is_no_twin(fedsign, trained, tmp_path, first, status):
+    path = tmp_path / first / "summary.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"status": status}))
+    assert "the same run" not in fedsign(*FIGURE7)
+    assert len(trained()) == 2
+
+
+def test_a_run_of_a_like_name_and_another_config_is_no_twin(fedsign, trained, tmp_path, first):
+    path = tmp_path / first / "summary.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"fingerprint": "0" * 16}))
+    assert "the same run" not in fedsign(*FIGURE7)
+    assert len(trained()) == 2
+
+
+def test_a_run_that_has_begun_goes_on_in_its_own_place(fedsign, trained, monkeypatch, capfd):
+    def stop(self, t, row, uplink_bits):
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    with monkeypatch.context() as patch, pytest.raises(SystemExit):
+        patch.setattr(RoundProgress, "update", stop)
+        fedsign(*FIGURE7)
+    fedsign(*FIGURE3)
+    assert len(trained()) == 2
+    capfd.readouterr()
+    assert "the same run" not in fedsign(*FIGURE7)
+    (second,) = (folder for folder in trained() if "figure7" in folder)
+    assert read_summary(Path(second))["status"] == "finished"
+
+
+def test_a_dry_run_is_made(fedsign, first):
+    assert "uplink" in fedsign(*FIGURE7, "dry_run=true")
