@@ -92,46 +92,46 @@ def key(resolved: Mapping[str, Any]) -> str:
     return fingerprint({**resolved, "hardware": hardware, "dataset": {**resolved["dataset"], "root": None}})
 
 
-def jobs(item: str, overrides: Sequence[str] = ()) -> list[Job]:
+def jobs(item: str | None, overrides: Sequence[str] = ()) -> list[Job]:
     """Every run of a preset, in the sweep's order.
 
     Args:
-        item: the preset.
+        item: the preset; None for the runs of the overrides alone.
         overrides: as after ``fedsign -m +experiment=ITEM``; they may replace dimensions of the grid and add some.
 
     Raises:
         ConfigError: no such preset.
         HydraException, OmegaConfBaseException: a wrong override.
     """
-    return list(_jobs(known(item), overrides))
+    return list(_jobs([] if item is None else [f"+experiment={known(item)}"], overrides))
 
 
-def _jobs(item: str, overrides: Sequence[str]) -> Iterator[Job]:
+def _jobs(preset: list[str], overrides: Sequence[str]) -> Iterator[Job]:
     conf = conf_folder()
     GlobalHydra.instance().clear()
     with initialize_config_dir(str(conf), version_base="1.3"):
         composed: dict[tuple[str, ...], DictConfig] = {}
-        for job in _grid(item, overrides):
+        for job in _grid(preset, overrides):
             groups = tuple(o for o in job if not _is_value(o, conf))
             if groups not in composed:  # composing is slow, setting values is not
-                composed[groups] = compose("config", [f"+experiment={item}", *groups])
+                composed[groups] = compose("config", [*preset, *groups])
             config = composed[groups].copy()
             try:
                 for override in OverridesParser.create().parse_overrides([o for o in job if _is_value(o, conf)]):
                     OmegaConf.update(config, override.key_or_group, override.value())
             except OmegaConfBaseException:
-                compose("config", [f"+experiment={item}", *job])  # Hydra says it better
+                compose("config", [*preset, *job])  # Hydra says it better
                 raise
             config.output = "outputs"
             resolved: Any = OmegaConf.to_container(config, resolve=True)
             yield Job(tuple(job), resolved)
 
 
-def _grid(item: str, overrides: Sequence[str]) -> list[list[str]]:
+def _grid(preset: list[str], overrides: Sequence[str]) -> list[list[str]]:
     """The overrides of every job: the product of the preset's sweep and what is given."""
     given = OverridesParser.create().parse_overrides(list(overrides))
     choices = [o.input_line for o in given if not o.is_sweep_override() and o.input_line is not None]
-    config = compose("config", [f"+experiment={item}", *choices], return_hydra_config=True)
+    config = compose("config", [*preset, *choices], return_hydra_config=True)
     params = config.hydra.sweeper.params or {}
     lines = [f"{k}={v}" for k, v in params.items()] + [o for o in overrides if not o.startswith("hydra")]
     batches = BasicSweeper.split_arguments(OverridesParser.create().parse_overrides(lines), None)
