@@ -23,6 +23,7 @@ from fedsign import job, presets, sweep, usage
 from fedsign.config import NOT_THE_EXPERIMENT, fingerprint
 from fedsign.errors import FedsignError, InputError
 from fedsign.interrupt import Interrupted
+from fedsign.plan import cli as plan
 from fedsign.tracking.run_directory import CONFIG_HEADER, remove_if_empty
 
 LONGEST_NAME = 100  # characters of the overrides in a run directory's name
@@ -33,6 +34,10 @@ def main() -> None:
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra raises instead of printing; the printing is done here
     os.environ["FEDSIGN_SWEEP"] = time.strftime("%Y-%m-%d_%H-%M-%S") + f"_{os.getpid()}"
     register_resolvers()
+    if sys.argv[1:2] == ["plan"]:
+        with reported(sys.argv[2:]):
+            plan.main(sys.argv[2:])
+        return
     arguments = sys.argv[1:] = _run_again(sys.argv[1:])
     with reported(arguments), sweep.interrupts:
         hydra.main(version_base="1.3", config_path=str(presets.conf_folder()), config_name="config")(_task)()

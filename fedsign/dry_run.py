@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -15,7 +16,7 @@ from fedsign.execution.setup import flat_model, hold_out, split
 from fedsign.local.optimizers import Optimizer
 from fedsign.local.streams import Streams
 from fedsign.local.training import LocalTraining, Trained, WeightMap
-from fedsign.models.parameters import Layout
+from fedsign.models.parameters import FlatModel, Layout
 
 
 class Untrained(LocalTraining):
@@ -27,6 +28,7 @@ class Untrained(LocalTraining):
         self.samples = torch.full((len(self.clients),), samples)
         self.step_counts = [local.steps_of(samples)] * len(self.clients)
         self.steps = torch.tensor(self.step_counts)
+        self.calls: list[int | None] = []  # local steps that the method took; None: as many as the config says
 
     def train(
         self,
@@ -38,26 +40,47 @@ class Untrained(LocalTraining):
         steps: int | None = None,
     ) -> Trained:
         """x plus standard normal noise."""
+        self.calls.append(steps)
         y = x + self.streams.normal("dry_run", x.shape[-1])
         names = optimizer.names if optimizer else ()
         return Trained(y, {name: torch.zeros_like(y) for name in names})
 
     def gradient(self, x: Tensor) -> Tensor:
         """Standard normal noise."""
+        self.calls.append(1)
         return self.streams.normal("dry_run", x.shape[-1])
 
     def log(self, name: str, values: Tensor | float) -> None:
         """Nothing is measured."""
 
 
-def dry_run(config: Config) -> dict[str, Any]:
-    """Parameter counts, tensors, client sizes and the bits of one round, as written to ``summary.json``."""
+@dataclass(frozen=True)
+class OneRound:
+    """What a round of untrained clients shows.
+
+    Attributes:
+        model: the initialised model.
+        server: the server's state after the round.
+        local: what a client asked of local training.
+        up, down: bits of every part of a client's message and of the broadcast.
+        models: number of models that an evaluation measures.
+    """
+
+    model: FlatModel
+    server: dict[str, Tensor]
+    local: Untrained
+    up: dict[str, int]
+    down: dict[str, int]
+    models: int
+
+
+def one_round(config: Config, samples: int) -> OneRound:
+    """A round of clients with so many samples each, in which nobody trains."""
     shape, classes = config.dataset.dimensions()
     device = torch.device("cpu")
     model = flat_model(config, shape, classes, device)
     layout, algorithm = model.layout, config.algorithm
-    sizes = _sizes(config)
-    local = Untrained(Streams(config.seed, 1, [0], device), config.local, layout, sizes[0] if sizes else 1)
+    local = Untrained(Streams(config.seed, 1, [0], device), config.local, layout, samples)
     initial = model.vector[: layout.coded].clone()
     server = algorithm.init(initial, layout)
     downlink = algorithm.broadcast(server)
@@ -71,6 +94,15 @@ def dry_run(config: Config) -> dict[str, Any]:
     up = {name: 8 * rows[0].numel() for name, rows in uplink.items()} | ({"tail": tail_bits} if layout.tail else {})
     received = algorithm.broadcast(server) | algorithm.reply(server)  # from the second round on
     down = {name: 8 * data.numel() for name, data in received.items()} | ({"tail": tail_bits} if layout.tail else {})
+    return OneRound(model, server, local, up, down, len(algorithm.models(server)))
+
+
+def dry_run(config: Config) -> dict[str, Any]:
+    """Parameter counts, tensors, client sizes and the bits of one round, as written to ``summary.json``."""
+    sizes = client_sizes(config)
+    round = one_round(config, sizes[0] if sizes else 1)
+    layout, algorithm, up, down = round.model.layout, config.algorithm, round.up, round.down
+    formula = algorithm.cohort_bits_formula(layout, round.local.steps) + 32 * layout.tail
     return {
         "status": "dry run",
         "algorithm": algorithm.name,
@@ -82,12 +114,14 @@ def dry_run(config: Config) -> dict[str, Any]:
             {"name": s.name, "shape": list(s.shape), "part": _part(s.start, layout.coded, layout.parameters)}
             for s in layout.segments
         ]
-        + [{"name": name, "shape": list(tensor.shape), "part": "frozen"} for name, tensor in model.frozen.items()],
-        "server_values": sum(value.numel() for value in server.values()) + layout.tail,
+        + [
+            {"name": name, "shape": list(tensor.shape), "part": "frozen"} for name, tensor in round.model.frozen.items()
+        ],
+        "server_values": sum(value.numel() for value in round.server.values()) + layout.tail,
         "client_sizes": sizes,
         "bits_per_round": {
             "uplink": config.cohort * sum(up.values()),
-            "uplink_formula": config.cohort * (algorithm.cohort_bits_formula(layout, local.steps) + 32 * layout.tail),
+            "uplink_formula": config.cohort * formula,
             "downlink": config.cohort * sum(down.values()),
             "uplink_per_client": up,
             "downlink_per_client": down,
@@ -137,7 +171,8 @@ def _round(config: Config, local: Untrained) -> Round:
     )
 
 
-def _sizes(config: Config) -> list[int] | None:
+def client_sizes(config: Config) -> list[int] | None:
+    """Training samples of every client; None where the data are not here."""
     if not config.dataset.is_here():
         return None
     parts, _ = hold_out(config, split(config, tasks.load(config.dataset, torch.device("cpu"))))

@@ -103,31 +103,31 @@ def _plain(node: Any) -> Any:
     return int(node) if isinstance(node, float) and node.is_integer() else node
 
 
-def jobs(item: str, overrides: Sequence[str] = ()) -> list[Job]:
+def jobs(item: str | None, overrides: Sequence[str] = ()) -> list[Job]:
     """Every run of a preset, in the sweep's order.
 
     Args:
-        item: the preset.
+        item: the preset; None for the runs of the overrides alone.
         overrides: as after ``fedsign -m +experiment=ITEM``; they may replace dimensions of the grid and add some.
 
     Raises:
         ConfigError: no such preset.
         HydraException, OmegaConfBaseException: a wrong override.
     """
-    return list(_jobs(known(item), overrides))
+    return list(_jobs([] if item is None else [f"+experiment={known(item)}"], overrides))
 
 
-def _jobs(item: str, overrides: Sequence[str]) -> Iterator[Job]:
+def _jobs(preset: list[str], overrides: Sequence[str]) -> Iterator[Job]:
     conf = conf_folder()
     GlobalHydra.instance().clear()
     with initialize_config_dir(str(conf), version_base="1.3"):
-        for job in _grid(item, overrides):
-            config = _composed(item, tuple(o for o in job if not _is_value(o, conf))).copy()
+        for job in _grid(preset, overrides):
+            config = _composed((*preset, *(o for o in job if not _is_value(o, conf)))).copy()
             try:
                 for override in OverridesParser.create().parse_overrides([o for o in job if _is_value(o, conf)]):
                     OmegaConf.update(config, override.key_or_group, override.value())
             except OmegaConfBaseException:
-                compose("config", [f"+experiment={item}", *job])  # Hydra says it better
+                compose("config", [*preset, *job])  # Hydra says it better
                 raise
             config.output = "outputs"
             resolved: Any = OmegaConf.to_container(config, resolve=True)
@@ -135,16 +135,16 @@ def _jobs(item: str, overrides: Sequence[str]) -> Iterator[Job]:
 
 
 @cache
-def _composed(item: str, choices: tuple[str, ...]) -> DictConfig:
-    """A preset with choices of groups; kept, since composing is slow and setting values is not."""
-    return compose("config", [f"+experiment={item}", *choices])
+def _composed(choices: tuple[str, ...]) -> DictConfig:
+    """A preset and choices of groups; kept, since composing is slow and setting values is not."""
+    return compose("config", list(choices))
 
 
-def _grid(item: str, overrides: Sequence[str]) -> list[list[str]]:
+def _grid(preset: list[str], overrides: Sequence[str]) -> list[list[str]]:
     """The overrides of every job: the product of the preset's sweep and what is given."""
     given = OverridesParser.create().parse_overrides(list(overrides))
     choices = [o.input_line for o in given if not o.is_sweep_override() and o.input_line is not None]
-    config = compose("config", [f"+experiment={item}", *choices], return_hydra_config=True)
+    config = compose("config", [*preset, *choices], return_hydra_config=True)
     params = config.hydra.sweeper.params or {}
     lines = [f"{k}={v}" for k, v in params.items()] + [o for o in overrides if not o.startswith("hydra")]
     batches = BasicSweeper.split_arguments(OverridesParser.create().parse_overrides(lines), None)

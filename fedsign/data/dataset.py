@@ -13,7 +13,7 @@ from typing import ClassVar, Literal
 
 from fedsign.data.arrays import NPZ_KEYS, Array, Arrays, images, npz_classes, npz_shape, read_npz
 from fedsign.data.cache import cached
-from fedsign.data.synthetic import random_images
+from fedsign.data.synthetic import random_images, synthetic_tests
 from fedsign.errors import ConfigError, DataError
 from fedsign.options import Finite, Fraction, NonNegativeInt, PositiveInt, Share, options
 
@@ -56,6 +56,10 @@ class Dataset(ABC):
 
     def training_samples(self) -> int | None:
         """Number of training samples; None where it is not known before loading."""
+        return None
+
+    def test_samples(self) -> int | None:
+        """Number of samples that a model is tested on; None where it is not known before loading."""
         return None
 
     @abstractmethod
@@ -184,6 +188,10 @@ class ImageDataset(SampledDataset):
         if self.synthetic:
             return self.synthetic
         return npz_shape(self.npz())[1] if self.npz().exists() else self.train
+
+    def test_samples(self) -> int | None:
+        """Number of test images, of the official files where the data are not synthetic."""
+        return synthetic_tests(self.synthetic) if self.synthetic else self.test
 
     def check(self) -> None:
         """Refuse values that do not fit each other, or a file of the wrong form. Raises ConfigError, DataError."""

@@ -16,7 +16,7 @@ import numpy as np
 from fedsign.data.arrays import Array
 from fedsign.data.cache import cached
 from fedsign.data.dataset import Kind, SampledDataset
-from fedsign.data.synthetic import TESTED, owners
+from fedsign.data.synthetic import owners, synthetic_tests
 from fedsign.errors import ConfigError, DataError
 from fedsign.options import Fraction, PositiveInt, Seed, options
 from fedsign.randomness import generator
@@ -69,6 +69,18 @@ class Shakespeare(SampledDataset):
     def is_here(self) -> bool:
         """Whether one of the two forms is there."""
         return self.synthetic is not None or bool(self._json("train") and self._json("test")) or bool(self._texts())
+
+    def training_samples(self) -> int | None:
+        """Number of windows that are trained on, where the config fixes it."""
+        if self.synthetic:
+            return self.synthetic
+        return self.roles * self.train_windows if self.roles and self.train_windows else None
+
+    def test_samples(self) -> int | None:
+        """Number of windows that are tested on, where the config fixes it."""
+        if self.synthetic:
+            return synthetic_tests(self.synthetic)
+        return self.roles * self.test_windows if self.roles and self.test_windows else None
 
     def check(self) -> None:
         """Refuse a fraction that leaves nothing for testing."""
@@ -127,7 +139,7 @@ class Shakespeare(SampledDataset):
 
 def random_windows(samples: int) -> Windows:
     """Windows of random characters: `samples` for training, then a tenth as many, at least one, for testing."""
-    tests = max(1, samples // TESTED)
+    tests = synthetic_tests(samples)
     text = generator(0, "synthetic").integers(len(ALPHABET), size=samples + tests + WINDOW, dtype=np.uint8)
     starts = np.arange(samples + tests)
     return Windows(text, starts[:samples], starts[samples:], owners(samples))

@@ -21,10 +21,15 @@ def random_images(samples: int, shape: tuple[int, int, int], classes: int) -> Ar
     """
     c, h, w = shape
     rng = generator(0, "synthetic")
-    tests = max(1, samples // TESTED)
+    tests = synthetic_tests(samples)
     x = rng.integers(256, size=(samples + tests, h, w, c), dtype=np.uint8)
     y = rng.permutation(np.arange(samples + tests) % classes)
     return Arrays(x[:samples], y[:samples], x[samples:], y[samples:], owners(samples))
+
+
+def synthetic_tests(samples: int) -> int:
+    """How many samples are for testing, beside so many for training."""
+    return max(1, samples // TESTED)
 
 
 def owners(samples: int) -> Array:

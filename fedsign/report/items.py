@@ -14,10 +14,14 @@ from fedsign.report.metrics import metric
 from fedsign.report.reference import Published
 
 
+NOTE = ".note.md"  # what was written by hand on an item's agreement with the paper
+
+
 def write(grid: Grid, results: Path) -> str:
     """Write an item's files below `results`; returns its page.
 
-    Where none of the grid's runs is there, a page that tells of some is kept: they were made elsewhere.
+    Where none of the grid's runs is there, a page that tells of some is kept: they were made elsewhere. What was
+    written by hand in ``<item>.note.md`` beside it ends the page.
 
     Args:
         grid: of the item.
@@ -34,6 +38,9 @@ def write(grid: Grid, results: Path) -> str:
     base = results / grid.item
     base.parent.mkdir(parents=True, exist_ok=True)
     page = KINDS[kind](grid, reference.read(path) if path else [], base)
+    note = base.with_suffix(NOTE)
+    if note.exists() and (grid.runs or is_computed(grid)):
+        page += f"\n## Agreement and its limits\n\n{note.read_text(encoding='utf-8')}"
     file = base.with_suffix(".md")
     if grid.runs or is_computed(grid) or not file.exists() or document.NO_RUNS in file.read_text(encoding="utf-8"):
         file.write_text(page, encoding="utf-8")

@@ -1,0 +1,1 @@
+"""``fedsign plan``: what a preset or a command would cost, before anyone pays."""
