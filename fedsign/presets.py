@@ -122,7 +122,7 @@ def _jobs(preset: list[str], overrides: Sequence[str]) -> Iterator[Job]:
     GlobalHydra.instance().clear()
     with initialize_config_dir(str(conf), version_base="1.3"):
         for job in _grid(preset, overrides):
-            config = _composed((*preset, *(o for o in job if not _is_value(o, conf)))).copy()
+            config = _composed(conf, (*preset, *(o for o in job if not _is_value(o, conf)))).copy()
             try:
                 for override in OverridesParser.create().parse_overrides([o for o in job if _is_value(o, conf)]):
                     OmegaConf.update(config, override.key_or_group, override.value())
@@ -135,8 +135,8 @@ def _jobs(preset: list[str], overrides: Sequence[str]) -> Iterator[Job]:
 
 
 @cache
-def _composed(choices: tuple[str, ...]) -> DictConfig:
-    """A preset and choices of groups; kept, since composing is slow and setting values is not."""
+def _composed(conf: Path, choices: tuple[str, ...]) -> DictConfig:
+    """A preset and choices of the groups in `conf`; kept, since composing is slow and setting values is not."""
     return compose("config", list(choices))
 
 

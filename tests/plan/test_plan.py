@@ -43,7 +43,7 @@ def test_steps_uplink_and_evaluated_images_are_those_of_a_run(work, run, algorit
 def test_a_method_of_one_gradient_takes_one_step(work):
     assert work(*DIGITS, "algorithm=sgdm").steps == 5 * 4
     federated = work(*DIGITS, "algorithm=mv_sto_signsgd", "algorithm.local_steps=7")
-    assert federated.steps == 5 * 4 * 7
+    assert federated.steps == 5 * 4 * 8  # seven local steps, and the gradient where they end
 
 
 def test_local_steps_do_not_depend_on_sizes(work):
@@ -198,7 +198,7 @@ def test_a_finished_run_need_not_be_run(planned, tmp_path, resolved, status):
 def test_data_that_are_not_here_are_named(planned):
     out = planned("+experiment=signsgd_sim/figure3", *CENTRAL, "rounds=2", "method=signsgd_sim/mv_signsgd")
     assert "Not here: mnist. Their clients are taken to be of equal sizes." in out
-    assert cells(out, "MV-signSGD")[3] == "100"  # two rounds of fifty workers and a gradient each
+    assert cells(out, "MV-SIGNSGD")[3] == "100"  # two rounds of fifty workers and a gradient each
 
 
 def test_more_combinations_than_can_be_measured_are_said(planned, monkeypatch):
