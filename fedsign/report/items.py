@@ -13,7 +13,6 @@ from fedsign.report.grid import Grid
 from fedsign.report.metrics import metric
 from fedsign.report.reference import Published
 
-
 NOTE = ".note.md"  # what was written by hand on an item's agreement with the paper
 
 
