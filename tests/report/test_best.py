@@ -40,7 +40,9 @@ def test_the_best_on_the_validation_split_is_picked_with_its_test_accuracy_then(
     assert "Selected on the validation split" in shown
     assert "| IID | FedSMU | local.lr=0.1 | 81.00 ± 1.41 (2) | 30.00 ± 0.00 (2) | 2 of 2 |" in shown
     assert "| IID | FedAvg | not run |  |  | 0 of 2 |" in shown
-    assert "`fedsign -m +experiment=toy/grid algorithm=fedsmu local.lr=0.1 partition=iid`" in shown
+    assert (
+        "`fedsign -m +experiment=toy/grid algorithm=fedsmu dataset.validation=0.1 local.lr=0.1 partition=iid`" in shown
+    )
     table = frame(grid, found).set_index("method")
     assert table["overrides"].tolist().count("") == 3
     assert pd.Series(table["n"]).sum() == 2

@@ -129,7 +129,7 @@ def test_ordered_values_have_ordered_colours(toy, figures):
     params = {"algorithm": "zsign", "algorithm.sigma": "1,0,10,0.1", "seed": "0"}
     item = toy.preset("ordered", params, kind="curves", curves=["algorithm.sigma"])
     for sigma in (0, 0.1, 1, 10):
-        toy.run(item, f"algorithm.sigma={sigma}", test_accuracy=[0.1, 0.2])
+        toy.run(item, "algorithm=zsign", f"algorithm.sigma={sigma}", test_accuracy=[0.1, 0.2])
     toy.report(item)
     colours = {line.get_label(): line.get_color() for line in figures[0].legends[0].get_lines()}
     green = [colours[f"σ = {sigma}"][1] for sigma in ("0", "0.1", "1", "10")]
@@ -174,7 +174,7 @@ def test_zero_stays_on_a_logarithmic_axis(toy, figures):
     params = {"algorithm": "zsign", "algorithm.sigma": "0,0.1,1", "seed": "0"}
     item = toy.preset("zero", params, kind="points", x="algorithm.sigma", scales="log-linear")
     for sigma in (0, 0.1, 1):
-        toy.run(item, f"algorithm.sigma={sigma}", test_accuracy=[0.5])
+        toy.run(item, "algorithm=zsign", f"algorithm.sigma={sigma}", test_accuracy=[0.5])
     toy.report(item)
     assert figures[0].axes[0].get_xscale() == "symlog"
 
