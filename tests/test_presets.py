@@ -21,7 +21,7 @@ def covering(item):
     cli.register_resolvers()
     values = {}
     with presets.initialize_config_dir(str(presets.conf_folder()), version_base="1.3"):
-        for overrides in presets._grid(item, ()):
+        for overrides in presets._grid([f"+experiment={item}"], ()):
             for override in overrides:
                 name, _, value = override.partition("=")
                 values.setdefault(name, {})[value] = None

@@ -85,7 +85,7 @@ def _looks(lines: Sequence[Line]) -> dict[str, dict[str, Any]]:
     ranks = {line.name: line.rank for line in lines}
     for i, name in enumerate(names):
         colour = plt.get_cmap("viridis")(0.92 * (ranks[name] or 0)) if ordered else COLOURS[i % len(COLOURS)]
-        style = ("-", (0, (4, 1.5)), (0, (1, 1)))[i // len(COLOURS) % 3]
+        style = "-" if ordered else ("-", (0, (4, 1.5)), (0, (1, 1)))[i // len(COLOURS) % 3]
         looks[name] = {"color": colour, "marker": MARKERS[i % len(MARKERS)], "linestyle": style}
     return looks
 
