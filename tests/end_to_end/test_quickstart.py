@@ -9,7 +9,6 @@ import pytest
 import torch
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
-from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.utils import get_class
 from omegaconf import OmegaConf
 
@@ -93,23 +92,6 @@ def composed():
 def resolved(cfg):
     values = OmegaConf.to_container(OmegaConf.masked_copy(cfg, [key for key in cfg if key != "hydra"]), resolve=True)
     return {**values, "hardware": {**values["hardware"], "device": "cpu"}}
-
-
-@pytest.mark.parametrize("experiment", choices("experiment"))
-def test_every_job_of_every_preset_is_valid(composed, experiment):
-    cfg = composed(f"+experiment={experiment}", "output=unused")
-    grid = {key: str(values) for key, values in (cfg.hydra.sweeper.params or {}).items()}
-    sweeps = OverridesParser.create().parse_overrides([f"{key}={values}" for key, values in grid.items()])
-    jobs = [override for sweep in sweeps for override in _values(sweep)] or ["seed=0"]
-    for job in jobs:
-        config = Config(resolved(composed(f"+experiment={experiment}", "output=unused", job)))
-        assert config.experiment == experiment
-
-
-def _values(sweep):
-    if not sweep.is_sweep_override():
-        return [sweep.input_line]
-    return [f"{sweep.key_or_group}={value}" for value in sweep.sweep_string_iterator()]
 
 
 @pytest.fixture
