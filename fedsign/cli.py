@@ -23,8 +23,7 @@ from fedsign import job, presets, sweep, usage
 from fedsign.config import NOT_THE_EXPERIMENT, fingerprint
 from fedsign.errors import FedsignError, InputError
 from fedsign.interrupt import Interrupted
-from fedsign.plan import cli as plan
-from fedsign.tracking.run_directory import CONFIG_HEADER, remove_if_empty
+from fedsign.tracking.run_directory import CONFIG_HEADER, ENDED, remove_if_empty
 
 LONGEST_NAME = 100  # characters of the overrides in a run directory's name
 
@@ -35,6 +34,8 @@ def main() -> None:
     os.environ["FEDSIGN_SWEEP"] = time.strftime("%Y-%m-%d_%H-%M-%S") + f"_{os.getpid()}"
     register_resolvers()
     if sys.argv[1:2] == ["plan"]:
+        from fedsign.plan import cli as plan
+
         with reported(sys.argv[2:]):
             plan.main(sys.argv[2:])
         return
@@ -97,7 +98,7 @@ def _task(cfg: DictConfig) -> float | None:
         except InputError:
             remove_if_empty(Path(str(resolved.get("output"))))
             raise
-        if summary["status"] in ("finished", "stopped"):
+        if summary["status"] in ENDED:
             from fedsign.report.summary import report
 
             folder = Path(summary.get("output", resolved["output"]))

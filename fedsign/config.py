@@ -232,6 +232,11 @@ class Config:
         return node
 
     @property
+    def method(self) -> str:
+        """What a paper calls the method, else its own name."""
+        return self.report.method or self.algorithm.title
+
+    @property
     def fingerprint(self) -> str:
         """Sixteen hex digits that two runs share if and only if they are the same experiment."""
         return fingerprint(self.resolved)

@@ -17,7 +17,7 @@ from fedsign import job
 from fedsign.durable import write_text
 from fedsign.errors import FedsignError, InputError
 from fedsign.interrupt import Interrupted, Interrupts
-from fedsign.tracking.run_directory import FAILURE, remove_if_empty
+from fedsign.tracking.run_directory import ENDED, FAILURE, remove_if_empty
 
 interrupts = Interrupts(pass_on=True)  # of the command; the jobs may be in child processes
 
@@ -84,7 +84,7 @@ class SweepReport(Callback):
             raise Interrupted(interrupts.received)
         folder = Path(config.hydra.sweep.dir)
         records = [json.loads(path.read_text()) for path in sorted((folder / "jobs").glob("*.json"))]
-        done = [Path(record["output"]) for record in records if record["status"] in ("finished", "stopped")]
+        done = [Path(record["output"]) for record in records if record["status"] in ENDED]
         if done and config.report.kind != "comparison":
             print(f"{len(done)} runs are there; beside the paper's numbers: fedsign-report {config.experiment}")
         elif done:

@@ -14,7 +14,7 @@ from fedsign import presets
 from fedsign.config import Config
 from fedsign.errors import ConfigError
 from fedsign.tracking.progress import bits_text
-from fedsign.tracking.run_directory import RUNS, read_summary
+from fedsign.tracking.run_directory import ENDED, RUNS, read_summary
 
 if TYPE_CHECKING:
     from fedsign.plan.timing import Speed
@@ -72,7 +72,7 @@ def main(arguments: Sequence[str]) -> None:
 def finished() -> set[str]:
     """Fingerprints of the finished runs under ``outputs/``."""
     summaries = (read_summary(path.parent) for path in RUNS.rglob("summary.json"))
-    return {str(s.get("fingerprint")) for s in summaries if s.get("status") in ("finished", "stopped")}
+    return {str(s.get("fingerprint")) for s in summaries if s.get("status") in ENDED}
 
 
 def _print(title: str, configs: list[Config]) -> None:

@@ -73,7 +73,7 @@ class Survey:
         looked_at = samples.test * models + samples.held_out + (samples.train if config.eval.train else 0)
         return Work(
             config=config,
-            method=config.report.method or config.algorithm.title,
+            method=config.method,
             size=size,
             client_steps=client_steps,
             steps=config.rounds * config.cohort * client_steps,

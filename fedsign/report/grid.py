@@ -14,7 +14,7 @@ from fedsign.config import flat
 from fedsign.errors import ConfigError
 from fedsign.report import labels
 from fedsign.report.runs import SEED, Run, read
-from fedsign.tracking.run_directory import read_summary
+from fedsign.tracking.run_directory import ENDED, read_summary
 
 Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # ten times faster where libyaml is there
 
@@ -37,7 +37,7 @@ class Index:
         index = cls()
         for folder in folders:
             for file in sorted(folder.rglob("config.yaml")):
-                if read_summary(file.parent).get("status") not in ("finished", "stopped"):
+                if read_summary(file.parent).get("status") not in ENDED:
                     continue
                 try:
                     config = yaml.load(file.read_text(), Loader)

@@ -33,10 +33,9 @@ def table(configs: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
     frames = []
     for config in map(Config, configs):
         quantity, values = measured(config)
-        label = config.report.method or config.algorithm.title
         counts, edges = np.histogram(values.cpu().numpy(), bins=BINS, range=(0, 1) if quantity == PROBABILITY else None)
         columns = {"left": edges[:-1], "right": edges[1:], "count": counts}
-        frames.append(pd.DataFrame({"method": label, "quantity": quantity, **columns}))
+        frames.append(pd.DataFrame({"method": config.method, "quantity": quantity, **columns}))
     return pd.concat(frames, ignore_index=True)
 
 

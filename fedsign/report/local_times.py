@@ -60,7 +60,7 @@ def table(configs: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
     """
     clients = [one_client(config) for config in map(Config, configs)]
     seconds = [[once(client) for client in clients] for _ in range(1 + REPEATS)][1:]  # in turns: machines drift
-    methods = [client.config.report.method or client.config.algorithm.title for client in clients]
+    methods = [client.config.method for client in clients]
     means = pd.DataFrame(np.mean(seconds, axis=0), columns=["training_s", "compression_s"])
     return pd.concat([pd.Series(methods, name="method"), means], axis=1)
 

@@ -13,7 +13,7 @@ from fedsign.report.runs import Run
 from fedsign.tracking.progress import bits_text
 
 Unit = Literal["percent", "rounds", "bits", "number"]
-LOSS = "accuracy_loss"  # the one metric of several settings together; see `settings.py`
+LOSS = "accuracy_loss"  # the one metric of several settings together; see `cells.py`
 TRAIN_BAND = 0.01  # width of the band of training accuracies, as FedSMU's Table 7 has it
 ALLOWED = (
     "best_accuracy, final_accuracy, best_NAME_accuracy, final_NAME_accuracy, rounds_to_A, bits_to_A, "

@@ -12,7 +12,7 @@ import pandas as pd
 import yaml
 
 from fedsign.config import NOT_THE_EXPERIMENT, flat
-from fedsign.tracking.run_directory import read_summary
+from fedsign.tracking.run_directory import ENDED, read_summary
 
 SEED = "seed"
 
@@ -54,7 +54,7 @@ class Run:
 def read(path: Path) -> Run | None:
     """Read a run directory; None if the run is not finished."""
     summary = read_summary(path)
-    if summary.get("status") not in ("finished", "stopped"):
+    if summary.get("status") not in ENDED:
         return None
     config = yaml.safe_load((path / "config.yaml").read_text())
     config.pop("hydra", None)

@@ -22,6 +22,7 @@ from fedsign.errors import ConfigError
 Status = Literal["new", "unfinished", "finished"]
 
 CONFIG_HEADER = "# A run of fedsign. Again: fedsign --config-dir THIS_FOLDER --config-name config [output=ELSEWHERE]\n"
+ENDED = ("finished", "stopped")  # statuses of a run that is not to be run again
 RUNS = Path("outputs")  # where runs are that are given no other place
 FAILURE = "error.txt"  # the traceback of a job of a sweep that crashed
 # Written under `hydra:` of a run's config.yaml, so that the file alone runs again with the same behaviour.
@@ -82,7 +83,7 @@ class RunDirectory:
             return None
         for path in sorted(RUNS.rglob(name)):
             summary = read_summary(path)
-            if summary.get("status") in ("finished", "stopped") and summary.get("fingerprint") == config.fingerprint:
+            if summary.get("status") in ENDED and summary.get("fingerprint") == config.fingerprint:
                 return path
         return None
 
@@ -96,7 +97,7 @@ class RunDirectory:
             )
         if self._config.resume == "never" and not self._config.dry_run:
             return "new"
-        if self.summary().get("status") in ("finished", "stopped"):
+        if self.summary().get("status") in ENDED:
             return "finished"
         return "unfinished" if (self.path / "metrics.csv").exists() else "new"
 
