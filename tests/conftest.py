@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is loaded: runs fork, and several tests run at a time
 
@@ -13,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
 from omegaconf import OmegaConf
 
 from fedsign import cli, job, presets
@@ -58,3 +60,25 @@ def targets(tmp_path: Path) -> Path:
     path = tmp_path / "targets.npy"
     np.save(path, np.random.default_rng(3).normal(size=(12, 7)))
     return path
+
+
+@pytest.fixture
+def fedsign(monkeypatch, tmp_path, capfd):
+    """``fedsign("rounds=3")``: the command in this process, below tmp_path; exit status, stdout, stderr."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("HYDRA_FULL_ERROR", "FEDSIGN_SWEEP"):
+        monkeypatch.setenv(name, "")
+
+    def go(*arguments):
+        GlobalHydra.instance().clear()
+        monkeypatch.setattr(sys, "argv", ["fedsign", *arguments])
+        capfd.readouterr()
+        status = 0
+        try:
+            cli.main()
+        except SystemExit as end:
+            status = end.code or 0
+        return status, *capfd.readouterr()
+
+    yield go
+    GlobalHydra.instance().clear()

@@ -10,7 +10,6 @@ import pandas as pd
 import pytest
 import yaml
 from hydra import compose, initialize_config_dir
-from hydra.core.global_hydra import GlobalHydra
 from omegaconf import OmegaConf
 
 from fedsign import cli, presets
@@ -175,28 +174,6 @@ def test_the_traceback_is_shown_for_debugging(tmp_path):
     done = shell("local.lr=-1", cwd=tmp_path, FEDSIGN_DEBUG="1")
     assert done.returncode != 0
     assert "Traceback" in done.stderr and "ConfigError: local.lr=-1" in done.stderr
-
-
-@pytest.fixture
-def fedsign(monkeypatch, tmp_path, capfd):
-    """``fedsign("rounds=3")``: the command in this process, below tmp_path; exit status, stdout, stderr."""
-    monkeypatch.chdir(tmp_path)
-    for name in ("HYDRA_FULL_ERROR", "FEDSIGN_SWEEP"):
-        monkeypatch.setenv(name, "")
-
-    def go(*arguments):
-        GlobalHydra.instance().clear()
-        monkeypatch.setattr(sys, "argv", ["fedsign", *arguments])
-        capfd.readouterr()
-        status = 0
-        try:
-            cli.main()
-        except SystemExit as end:
-            status = end.code or 0
-        return status, *capfd.readouterr()
-
-    yield go
-    GlobalHydra.instance().clear()
 
 
 def metrics(run):

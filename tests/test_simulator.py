@@ -10,9 +10,9 @@ import time
 import warnings
 
 import numpy as np
-import pandas as pd
 import pytest
 from hydra.core.global_hydra import GlobalHydra
+from run_files import assert_same, metrics, model
 
 from fedsign import cli
 from fedsign.errors import FedsignError
@@ -30,25 +30,6 @@ METHODS = {
 }
 DIGITS = ("dataset=digits", "model=mlp", "model.hidden=[16]", "clients=10", "cohort=4", "local.epochs=1")
 IMAGES = ("dataset=mnist5k", "model=lenet_small", "clients=8", "cohort=3", "eval.every=2")
-
-
-def metrics(run):
-    return pd.read_csv(run / "metrics.csv", dtype=str).drop(columns="seconds")
-
-
-def model(run):
-    with np.load(run / "model.npz") as file:
-        return {name: file[name] for name in file.files}
-
-
-def assert_same(left, right):
-    """Bitwise, apart from the seconds."""
-    pd.testing.assert_frame_equal(metrics(left), metrics(right))
-    assert (left / "cohorts.csv").read_bytes() == (right / "cohorts.csv").read_bytes()
-    ours, theirs = model(left), model(right)
-    assert ours.keys() == theirs.keys()
-    for name in ours:
-        np.testing.assert_array_equal(ours[name], theirs[name])
 
 
 @pytest.fixture

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from run_files import assert_same, metrics, model
 
 from fedsign.config import Config
 from fedsign.errors import ConfigError
@@ -30,22 +31,6 @@ def held(resolved):
         return [part.tolist() for part in training], out.tolist()
 
     return go
-
-
-def metrics(run):
-    return pd.read_csv(run / "metrics.csv", dtype=str).drop(columns="seconds")
-
-
-def model(run):
-    with np.load(run / "model.npz") as file:
-        return {name: file[name] for name in file.files}
-
-
-def assert_same(left, right):
-    """Bitwise, apart from the seconds."""
-    pd.testing.assert_frame_equal(metrics(left), metrics(right))
-    ours, theirs = model(left), model(right)
-    assert all(np.array_equal(ours[name], theirs[name]) for name in theirs)
 
 
 SIZES = [1, 2, 5, 10, 40]

@@ -3,13 +3,10 @@
 import json
 import os
 import signal
-import sys
 from pathlib import Path
 
 import pytest
-from hydra.core.global_hydra import GlobalHydra
 
-from fedsign import cli
 from fedsign.tracking.progress import RoundProgress
 from fedsign.tracking.run_directory import read_summary
 
@@ -20,20 +17,15 @@ FIGURE7 = ("+experiment=signsgd_sim/figure7", *SHARED, "clients=50")
 
 
 @pytest.fixture
-def fedsign(monkeypatch, tmp_path, capfd):
-    """``fedsign("rounds=3")``: the command in this process, below tmp_path; what it printed."""
-    monkeypatch.chdir(tmp_path)
-    for name in ("HYDRA_FULL_ERROR", "FEDSIGN_SWEEP"):
-        monkeypatch.setenv(name, "")
+def printed(fedsign):
+    """``printed("rounds=3")``: what the command printed, which ended well."""
 
     def go(*arguments):
-        GlobalHydra.instance().clear()
-        monkeypatch.setattr(sys, "argv", ["fedsign", *arguments])
-        cli.main()
-        return capfd.readouterr().out
+        status, out, _ = fedsign(*arguments)
+        assert status == 0
+        return out
 
-    yield go
-    GlobalHydra.instance().clear()
+    return go
 
 
 @pytest.fixture
@@ -43,25 +35,25 @@ def trained(tmp_path):
 
 
 @pytest.fixture
-def first(fedsign, trained):
+def first(printed, trained):
     """The folder of a finished run of Figure 3."""
-    fedsign(*FIGURE3)
+    printed(*FIGURE3)
     (folder,) = trained()
     assert folder.startswith("outputs/signsgd_sim/figure3/")
     return folder
 
 
 @pytest.mark.parametrize("given", [[], ["hardware.workers=1"], ["report.title=other"]])
-def test_the_run_of_another_item_is_taken(fedsign, trained, tmp_path, first, given):
-    out = fedsign(*FIGURE7, *given)
+def test_the_run_of_another_item_is_taken(printed, trained, tmp_path, first, given):
+    out = printed(*FIGURE7, *given)
     assert f"{first}: the same run, finished already; resume=never starts over" in out
     assert "final accuracy" in out  # its table
     assert trained() == [first]
     assert not any((tmp_path / "outputs").glob("signsgd_sim/figure7/*"))
 
 
-def test_a_sweep_counts_it_as_its_own(fedsign, trained, tmp_path, first):
-    fedsign("-m", *FIGURE7[:-2], "clients=50,30")
+def test_a_sweep_counts_it_as_its_own(printed, trained, tmp_path, first):
+    printed("-m", *FIGURE7[:-2], "clients=50,30")
     assert len(trained()) == 2
     records = [json.loads(path.read_text()) for path in sorted((tmp_path / "outputs/sweeps").rglob("jobs/*.json"))]
     assert [record["status"] for record in records] == ["finished", "finished"]
@@ -69,40 +61,39 @@ def test_a_sweep_counts_it_as_its_own(fedsign, trained, tmp_path, first):
 
 
 @pytest.mark.parametrize("given", ["output=mine", "resume=never", "seed=1", "local.lr=0.05"])
-def test_a_place_of_its_own_starting_over_and_another_config_train(fedsign, trained, first, given):
-    assert "the same run" not in fedsign(*FIGURE7, given)
+def test_a_place_of_its_own_starting_over_and_another_config_train(printed, trained, first, given):
+    assert "the same run" not in printed(*FIGURE7, given)
     assert len(trained()) == 2
 
 
 @pytest.mark.parametrize("status", ["failed", "dry run", None])
-def test_a_run_that_is_not_finished_is_no_twin(fedsign, trained, tmp_path, first, status):
+def test_a_run_that_is_not_finished_is_no_twin(printed, trained, tmp_path, first, status):
     path = tmp_path / first / "summary.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"status": status}))
-    assert "the same run" not in fedsign(*FIGURE7)
+    assert "the same run" not in printed(*FIGURE7)
     assert len(trained()) == 2
 
 
-def test_a_run_of_a_like_name_and_another_config_is_no_twin(fedsign, trained, tmp_path, first):
+def test_a_run_of_a_like_name_and_another_config_is_no_twin(printed, trained, tmp_path, first):
     path = tmp_path / first / "summary.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"fingerprint": "0" * 16}))
-    assert "the same run" not in fedsign(*FIGURE7)
+    assert "the same run" not in printed(*FIGURE7)
     assert len(trained()) == 2
 
 
-def test_a_run_that_has_begun_goes_on_in_its_own_place(fedsign, trained, monkeypatch, capfd):
+def test_a_run_that_has_begun_goes_on_in_its_own_place(fedsign, printed, trained, monkeypatch):
     def stop(self, t, row, uplink_bits):
         os.kill(os.getpid(), signal.SIGTERM)
 
-    with monkeypatch.context() as patch, pytest.raises(SystemExit):
+    with monkeypatch.context() as patch:
         patch.setattr(RoundProgress, "update", stop)
-        fedsign(*FIGURE7)
-    fedsign(*FIGURE3)
+        assert fedsign(*FIGURE7)[0] == 128 + signal.SIGTERM
+    printed(*FIGURE3)
     assert len(trained()) == 2
-    capfd.readouterr()
-    assert "the same run" not in fedsign(*FIGURE7)
+    assert "the same run" not in printed(*FIGURE7)
     (second,) = (folder for folder in trained() if "figure7" in folder)
     assert read_summary(Path(second))["status"] == "finished"
 
 
-def test_a_dry_run_is_made(fedsign, first):
-    assert "uplink" in fedsign(*FIGURE7, "dry_run=true")
+def test_a_dry_run_is_made(printed, first):
+    assert "uplink" in printed(*FIGURE7, "dry_run=true")
