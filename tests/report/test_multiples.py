@@ -113,6 +113,17 @@ def test_other_columns_are_drawn_as_they_are(toy, figures):
     assert list(drawn(axes)[0].get_ydata()) == [10, 1, 0]
 
 
+def test_a_short_logarithmic_axis_has_ticks_between_the_powers_of_ten(toy, figures):
+    item = toy.preset("short", kind="curves", y="distance", panels=["local.batch_size"], scales="linear-log")
+    toy.run(item, "algorithm=fedavg", "local.batch_size=8", "seed=0", distance=[3.0, 1.0, 0.3])
+    toy.report(item)
+    figures[0].canvas.draw()
+    axes = figures[0].axes[0]
+    low, high = axes.get_ylim()
+    labels = [tick.label1.get_text() for tick in axes.yaxis.get_major_ticks() if low <= tick.get_loc() <= high]
+    assert labels == ["0.5", "1", "2"]
+
+
 def test_with_two_keys_a_row_of_panels_is_a_value_of_the_first(toy, figures):
     params = {"rounds": "1,2", "local.batch_size": "8,32,64", "seed": "0"}
     item = toy.preset("two", params, kind="curves", panels=["local.batch_size", "rounds"])
