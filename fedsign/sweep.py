@@ -92,7 +92,10 @@ class SweepReport(Callback):
 
             print(report(done, folder))
         failed = [record for record in records if record["status"] == "failed"]
-        for record in failed:
-            print(f"failed: {' '.join(record['overrides'])}: {record['error']}", file=sys.stderr)
+        if len(failed) == len(records) > 1 and len({record["error"] for record in failed}) == 1:
+            print(f"failed: all {len(failed)} jobs: {failed[0]['error']}", file=sys.stderr)
+        else:
+            for record in failed:
+                print(f"failed: {' '.join(record['overrides'])}: {record['error']}", file=sys.stderr)
         if failed:
             raise SystemExit(2 if all(record["config"] for record in failed) else 1)

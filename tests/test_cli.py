@@ -291,6 +291,13 @@ def test_a_wrong_job_of_a_sweep_does_not_stop_the_others(fedsign, tmp_path):
     assert "FedAvg" in out and (sweep / "comparison.csv").exists()
 
 
+def test_what_is_wrong_with_every_job_of_a_sweep_is_said_once_at_its_end(fedsign):
+    status, _, err = fedsign("-m", "seed=0,1", "local.lr=-1", *SMALL)
+    assert status == 2
+    last = [line for line in err.splitlines() if line.startswith("failed:")]
+    assert len(last) == 1 and last[0].startswith("failed: all 2 jobs: local.lr=-1")
+
+
 def test_a_sweep_started_again_skips_what_is_finished(fedsign, tmp_path):
     fedsign("-m", "local.lr=-1,0.1", *SMALL)
     run = next((tmp_path / "outputs/runs").glob("local.lr=0.1*"))
