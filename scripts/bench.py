@@ -68,9 +68,15 @@ def run(way: str, rounds: int) -> dict:
 
 
 def watch(pid: int, peak: list[float]) -> None:
-    """Keep the largest proportional set size, MiB, of a process and its descendants."""
+    """Keep the largest proportional set size, MiB, of a process and its descendants, that two looks in a row see.
+
+    A process that is starting a command shares its memory with the child until that runs, and both count all of it.
+    """
+    before = 0.0
     while Path(f"/proc/{pid}").exists():
-        peak[0] = max(peak[0], sum(proportional_set_size(p) for p in tree(pid)))
+        now = sum(proportional_set_size(p) for p in tree(pid))
+        peak[0] = max(peak[0], min(before, now))
+        before = now
         time.sleep(SAMPLING)
 
 
