@@ -10,6 +10,7 @@ import pytest
 import yaml
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
+from run_files import model
 
 from fedsign import __version__, cli, job, presets
 from fedsign.tracking.progress import RoundProgress
@@ -47,11 +48,6 @@ def metrics(run):
 
 def summary(run):
     return json.loads((run / "summary.json").read_text())
-
-
-def model(run):
-    with np.load(run / "model.npz") as file:
-        return {name: file[name] for name in file.files}
 
 
 def cohorts(run):

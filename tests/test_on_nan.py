@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from run_files import metrics, model
 
 from fedsign import simulator
 from fedsign.errors import FedsignError
@@ -51,15 +52,6 @@ def diverge(monkeypatch):
 def cohorts(run):
     table = pd.read_csv(run / "cohorts.csv")
     return {row.round: [int(c) for c in str(row.clients).split()] for row in table.itertuples()}
-
-
-def metrics(run):
-    return pd.read_csv(run / "metrics.csv", dtype=str).drop(columns="seconds")
-
-
-def model(run):
-    with np.load(run / "model.npz") as file:
-        return {name: file[name] for name in file.files}
 
 
 @pytest.mark.parametrize("chunk", [None, 1, 4])

@@ -5,6 +5,7 @@ import naive
 import numpy as np
 import pandas as pd
 import pytest
+import run_files
 import torch
 from cases import CASES
 from cases.draws import SEED, streams
@@ -211,12 +212,7 @@ def test_what_attackers_send_is_legal_in_levels(run, targets, name, bits):
 @pytest.mark.parametrize("method", ["fedavg", "fedsmu"])
 def test_an_attack_of_nobody_is_the_clean_run(run, method, name):
     given = (*DIGITS, f"algorithm={method}", "cohort=4", "rounds=3")
-    clean, out = run(*given), run(*given, f"attack={name}", "attack.clients=0")
-    ours, theirs = (pd.read_csv(folder / "metrics.csv", dtype=str).drop(columns="seconds") for folder in (clean, out))
-    pd.testing.assert_frame_equal(ours, theirs)
-    with np.load(clean / "model.npz") as left, np.load(out / "model.npz") as right:
-        for tensor in left.files:
-            np.testing.assert_array_equal(left[tensor], right[tensor])
+    run_files.assert_same(run(*given), run(*given, f"attack={name}", "attack.clients=0"))
 
 
 def test_attackers_who_do_nothing_change_nothing(run, targets):
@@ -229,12 +225,7 @@ def test_attackers_who_do_nothing_change_nothing(run, targets):
 def test_the_number_of_workers_changes_no_bit_of_an_attack(run, name):
     """Every rank forges the same messages."""
     given = (*DIGITS, "cohort=5", "rounds=2", f"attack={name}", "attack.clients=4", "algorithm.aggregator=median")
-    alone, two = (run(*given, f"hardware.workers={n}") for n in (1, 2))
-    ours, theirs = (pd.read_csv(out / "metrics.csv", dtype=str).drop(columns="seconds") for out in (alone, two))
-    pd.testing.assert_frame_equal(ours, theirs)
-    with np.load(alone / "model.npz") as left, np.load(two / "model.npz") as right:
-        for tensor in left.files:
-            np.testing.assert_array_equal(left[tensor], right[tensor])
+    run_files.assert_same(*(run(*given, f"hardware.workers={n}") for n in (1, 2)))
 
 
 @pytest.mark.parametrize("vectorise", ["false", "true"])

@@ -17,9 +17,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import pandas as pd
-
 EVENTS = ("open", "os.rename", "os.remove", "os.truncate", "os.mkdir", "shutil.rmtree")  # of Python's audit hooks
 
 
@@ -61,32 +58,6 @@ class Killer:
     def close(self) -> None:
         """End the process that forks."""
         self._process.communicate()
-
-
-def assert_same(left: Path, right: Path) -> None:
-    """Two finished runs are the same to the last bit, apart from times."""
-    for name in ("metrics.csv", "cohorts.csv"):
-        ours, theirs = (
-            pd.read_csv(run / name, dtype=str).drop(columns="seconds", errors="ignore") for run in (left, right)
-        )
-        pd.testing.assert_frame_equal(ours, theirs)
-    with np.load(left / "model.npz") as ours, np.load(right / "model.npz") as theirs:
-        assert ours.files == theirs.files
-        for name in ours.files:
-            np.testing.assert_array_equal(ours[name], theirs[name])
-    ours, theirs = (json.loads((run / "summary.json").read_text()) for run in (left, right))
-    for key in ours.keys() - {"wall_seconds", "session_seconds", "overrides", "hardware", "git_commit"}:
-        assert ours[key] == theirs[key]
-    assert files(left) == files(right)
-
-
-def files(run: Path) -> set[str]:
-    """What a run left, by name, apart from the rounds of its checkpoints.
-
-    A kill between the summary and their removal leaves the clients' states, which are of no use to anybody.
-    """
-    names = {path.relative_to(run).as_posix() for path in run.rglob("*") if path.is_file()}
-    return {name for name in names if not name.startswith(("checkpoint/round_", "checkpoint/state_"))}
 
 
 def _child(config: dict[str, Any], at: int | None, counted: Path) -> int:

@@ -9,7 +9,7 @@ import sys
 import numpy as np
 import pandas as pd
 import pytest
-from killing import assert_same
+from run_files import assert_same_run
 
 from fedsign.errors import ConfigError, FedsignError
 from fedsign.tracking.progress import RoundProgress
@@ -72,7 +72,7 @@ def test_a_full_disk_ends_the_run_in_one_line_and_it_goes_on_when_there_is_room(
         assert not (mine / "summary.json").exists() and not (mine / "model.npz").exists()
         remount(mine.parent, "size=20m")
         run(*large, *method, f"output={mine}")
-    assert_same(mine, whole)
+    assert_same_run(mine, whole)
 
 
 def test_rows_are_whole_when_there_is_no_room_for_another(run, large, disk, tmp_path):
@@ -105,7 +105,7 @@ def test_a_disk_that_turns_read_only_ends_the_run_in_one_line(run, large, disk, 
     with pytest.raises(ConfigError, match=r"^output=.*other: cannot be created \(Read-only file system\)$"):
         run(*large, f"output={mine.parent / 'other'}")
     remount(mine.parent, "rw")
-    assert_same(run(*overrides), whole)
+    assert_same_run(run(*overrides), whole)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -146,4 +146,4 @@ def test_a_signal_during_an_evaluation_ends_after_it_with_a_checkpoint(run, larg
         run(*large, "checkpoint.every=null", f"output={mine}")
     assert "SIGTERM: stopped after round 3; go on with: " in capsys.readouterr().err.splitlines()[-1]
     assert [path.name for path in (mine / "checkpoint").glob("round_*")] == ["round_000003.npz"]
-    assert_same(run(*large, "checkpoint.every=null", f"output={mine}"), run(*large, "checkpoint.every=null"))
+    assert_same_run(run(*large, "checkpoint.every=null", f"output={mine}"), run(*large, "checkpoint.every=null"))

@@ -2,7 +2,8 @@
 
 import numpy as np
 import pytest
-from killing import Killer, assert_same
+from killing import Killer
+from run_files import assert_same_run
 
 KILLS = 20
 STATEFUL = ("algorithm=fedsmu", "algorithm.bits=32")  # every digit of a client's momentum reaches the model
@@ -46,7 +47,7 @@ def resumed(killer, config, tmp_path, name):
     outcome = killer.run(config(name))
     assert outcome.status == 0, outcome.err
     assert "damaged" not in outcome.err
-    assert_same(tmp_path / name, tmp_path / "whole")
+    assert_same_run(tmp_path / name, tmp_path / "whole")
 
 
 @pytest.mark.parametrize(("workers", "kills"), [(1, KILLS), (2, KILLS // 2)])

@@ -9,7 +9,7 @@ import time
 
 import pytest
 import yaml
-from killing import assert_same
+from run_files import assert_same_run
 
 from fedsign import job
 
@@ -101,7 +101,7 @@ def test_a_sweep_started_again_skips_what_is_finished_and_goes_on_with_the_rest(
         config = yaml.safe_load((folder / "config.yaml").read_text())
         config.pop("hydra")
         job.run(config | {"output": str(tmp_path / f"whole{number}")})
-        assert_same(folder, tmp_path / f"whole{number}")
+        assert_same_run(folder, tmp_path / f"whole{number}")
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

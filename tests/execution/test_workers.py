@@ -5,10 +5,10 @@ import signal
 import subprocess
 import sys
 
-import numpy as np
 import pandas as pd
 import pytest
 from omegaconf import OmegaConf
+from run_files import metrics, model
 
 from fedsign import presets
 from fedsign.errors import FedsignError
@@ -33,10 +33,8 @@ def problem(method):
 
 def everything(out):
     """The numbers of a run, as bytes, apart from the seconds."""
-    metrics = pd.read_csv(out / "metrics.csv", dtype=str).drop(columns="seconds").to_csv()
-    with np.load(out / "model.npz") as file:
-        model = {name: file[name].tobytes() for name in file.files}
-    return metrics, (out / "cohorts.csv").read_text(), model
+    arrays = {name: array.tobytes() for name, array in model(out).items()}
+    return metrics(out).to_csv(), (out / "cohorts.csv").read_text(), arrays
 
 
 @pytest.mark.parametrize("method", METHODS)
