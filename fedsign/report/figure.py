@@ -12,6 +12,7 @@ matplotlib.use("Agg")
 import numpy as np
 import pandas as pd
 from matplotlib import pyplot as plt
+from matplotlib.axes import Axes
 from matplotlib.ticker import LogLocator, NullFormatter
 
 from fedsign.report.runs import Run
@@ -68,7 +69,7 @@ def accuracy_against_uplink(groups: dict[str, list[Run]], target: float | None, 
         axes.set_xlabel("uplink bits, all clients, cumulative")
         axes.set_ylabel("test accuracy (%)" if scale == 100 else "distance to the optimum")
         if scale == 1:
-            axes.set_yscale("log")
+            logarithmic(axes)
         if target is not None and scale == 100:
             axes.axhline(100 * target, color="#888888", linewidth=0.7, linestyle=(0, (4, 3)), zorder=0)
             axes.annotate(
@@ -80,6 +81,16 @@ def accuracy_against_uplink(groups: dict[str, list[Run]], target: float | None, 
         axes.legend(loc="best", handlelength=1.8)
         figure.savefig(path)
         plt.close(figure)
+
+
+def logarithmic(axes: Axes) -> None:
+    """Make the y axis of what is drawn logarithmic, with ticks between the powers of ten where it spans few."""
+    axes.set_yscale("log")
+    low, high = axes.get_ylim()
+    if high < 100 * low:  # powers of ten alone would leave one or two
+        axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+        axes.yaxis.set_major_formatter("{x:g}")
+        axes.yaxis.set_minor_formatter(NullFormatter())
 
 
 def _curves(runs: Sequence[Run], metric: str) -> tuple[np.ndarray, np.ndarray]:

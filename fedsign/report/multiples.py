@@ -15,9 +15,8 @@ from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import LogLocator, NullFormatter
 
-from fedsign.report.figure import COLOURS, MARKERS, STYLE
+from fedsign.report.figure import COLOURS, MARKERS, STYLE, logarithmic
 from fedsign.report.lines import Line
 
 WIDTH = 7.0  # inches: the text of a page
@@ -128,12 +127,7 @@ def _scale(axes: Axes, lines: Sequence[Line], scales: str) -> None:
         else:
             axes.set_xscale("symlog", linthresh=positive.min() if len(positive) else 1.0)
     if y == "log":
-        axes.set_yscale("log", nonpositive="clip")
-        low, high = axes.get_ylim()
-        if high < 100 * low:  # powers of ten alone would leave one or two ticks
-            axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
-            axes.yaxis.set_major_formatter("{x:g}")
-            axes.yaxis.set_minor_formatter(NullFormatter())
+        logarithmic(axes)
 
 
 def _legend(
